@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// The arena: one growable mapping at a random base that holds all guest-visible kernel state, with a
+// slab allocator whose own state is inside it too. A snapshot writes the arena as it is and a restore
+// maps it at the same base, so within the arena pointers are allowed, and nothing else is: no code
+// pointers (objects carry a small `kind` that indexes a const table of operations), no pointers to
+// libc memory, thread stacks or other mappings (those live in side tables, see side.h).
+//
+// Lock order: the allocator's locks have RANK_ARENA; callers may hold anything below it.
+// Thread-safe but for arena_init.
+#ifndef BAILEY_SENTRY_ARENA_H
+#define BAILEY_SENTRY_ARENA_H
+
+#include "base/types.h"
+
+// Reserves the arena at a random base, with room for `limit` bytes (nothing is committed until it is
+// used). Once, at boot. -ENOMEM.
+int arena_init(u64 limit) must_check;
+
+// A zeroed object of at least `size` bytes, aligned to 16 (to a page from 4096 bytes on). NULL when
+// the arena's limit is reached: guests drive allocation, so the caller answers -ENOMEM.
+void *arena_alloc(u64 size) __attribute__((malloc)) must_check;
+
+// Frees an object; NULL is allowed. A pointer that arena_alloc did not return is a bug.
+void arena_free(void *p);
+
+// A copy of a string or of bytes; NULL when out of memory.
+char *arena_strdup(const char *s) must_check;
+void *arena_memdup(const void *src, u64 size) must_check;
+
+// The root object, from which all other state is reached (NULL before arena_set_root).
+void *arena_root(void);
+void arena_set_root(void *root);
+
+// True if [p, p+size) lies inside the arena's mapping.
+bool arena_contains(const void *p, u64 size);
+
+struct arena_stats {
+    u64 base;      // address
+    u64 committed; // bytes from the base that have ever been used: what a snapshot writes
+    u64 allocated; // bytes in live objects (rounded to their classes)
+    u64 limit;
+};
+void arena_get_stats(struct arena_stats *ret);
+
+// Debug: reports by `found` every aligned word in live objects whose value lies in [lo, hi), an
+// address range outside the arena. Returns the number found. All tasks must be stopped.
+u64 arena_scan_words(u64 lo, u64 hi, void (*found)(const void *object, u64 offset, u64 value));
+
+// Snapshot: the state of the mapping for a snapshot writer, and mapping one back in a new process
+// (the file's contents at `off`, MAP_PRIVATE, at the recorded base). -ENOMEM, -EEXIST when the range
+// is taken, -EINVAL when the contents are not an arena.
+int arena_restore(int fd, u64 off, u64 base, u64 committed, u64 limit) must_check;
+
+#endif

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sentry/sched/wait.h"
+
+#include "base/bug.h"
+#include "host/host.h"
+
+// How often a sleep looks at its token before it goes to the host. A wake-up across CPUs costs many
+// microseconds, and most waits of a busy guest are short.
+#define SLEEP_SPINS 200
+
+__thread struct task *current;
+__thread struct sleeper *current_sleeper;
+
+void waitq_init(struct waitq *q)
+{
+    q->lock.word = 0;
+    list_init(&q->waiters);
+}
+
+void waiter_init(struct waiter *w, u32 mask)
+{
+    list_init(&w->node);
+    w->queue = NULL;
+    w->kind = WAITER_SLEEPER;
+    w->exclusive = 0;
+    w->mask = mask;
+    w->sleeper = current_sleeper;
+}
+
+void waitq_add(struct waitq *q, struct waiter *w)
+{
+    spin_lock(&q->lock);
+    w->queue = q;
+    if (w->exclusive)
+        list_push(&q->waiters, &w->node);
+    else
+        list_push_front(&q->waiters, &w->node);
+    spin_unlock(&q->lock);
+}
+
+void waitq_remove(struct waiter *w)
+{
+    struct waitq *q = w->queue;
+    if (!q)
+        return;
+    spin_lock(&q->lock);
+    list_remove(&w->node);
+    w->queue = NULL;
+    spin_unlock(&q->lock);
+}
+
+static void waiter_fire(struct waiter *w, u32 events)
+{
+    switch ((enum waiter_kind)w->kind) {
+    case WAITER_SLEEPER:
+        sched_wake(w->sleeper);
+        return;
+    case WAITER_EPOLL:
+        waiter_epoll_fire(w, events);
+        return;
+    case WAITER_KINDS:
+        break;
+    }
+    unreachable_bug();
+}
+
+static u32 wake_up_to(struct waitq *q, u32 events, u32 count)
+{
+    u32 woken = 0;
+    bool exclusive_done = false;
+    struct waiter *w, *tmp;
+
+    spin_lock(&q->lock);
+    list_for_each_safe(w, tmp, &q->waiters, node) {
+        if (woken == count)
+            break;
+        if (w->mask && !(w->mask & events))
+            continue;
+        if (w->exclusive) {
+            if (exclusive_done)
+                continue;
+            exclusive_done = true;
+        }
+        waiter_fire(w, events);
+        woken++;
+    }
+    spin_unlock(&q->lock);
+    return woken;
+}
+
+void waitq_wake(struct waitq *q, u32 events)
+{
+    // Pairs with the waiter's own order: add to the queue, then check the condition.
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (!waitq_empty(q))
+        wake_up_to(q, events, UINT32_MAX);
+}
+
+u32 waitq_wake_some(struct waitq *q, u32 events, u32 count)
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    return waitq_empty(q) ? 0 : wake_up_to(q, events, count);
+}
+
+void sched_wake(struct sleeper *s)
+{
+    __atomic_store_n(&s->token, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&s->asleep, __ATOMIC_SEQ_CST))
+        host_futex_wake(&s->token, 1, false);
+}
+
+void sched_interrupt(struct sleeper *s)
+{
+    __atomic_store_n(&s->interrupted, 1, __ATOMIC_SEQ_CST);
+    sched_wake(s);
+}
+
+void sched_kill(struct sleeper *s)
+{
+    __atomic_store_n(&s->killed, 1, __ATOMIC_SEQ_CST);
+    sched_interrupt(s);
+}
+
+void sched_clear_interrupt(struct sleeper *s)
+{
+    __atomic_store_n(&s->interrupted, 0, __ATOMIC_SEQ_CST);
+}
+
+s64 sched_now(void)
+{
+    return host_clock(CLOCK_MONOTONIC);
+}
+
+// Consumes a pending wake-up.
+static bool take_token(struct sleeper *s)
+{
+    return __atomic_load_n(&s->token, __ATOMIC_SEQ_CST) &&
+           __atomic_exchange_n(&s->token, 0, __ATOMIC_SEQ_CST);
+}
+
+static int sleep_on(struct sleeper *s, s64 deadline, const u32 *stop)
+{
+    struct timespec ts;
+    int r = 0;
+
+    if (deadline != TIME_NEVER) {
+        ts.tv_sec = deadline / NSEC_PER_SEC;
+        ts.tv_nsec = deadline % NSEC_PER_SEC;
+        if (deadline < 0)
+            ts = (struct timespec){0, 0};
+    }
+    for (int i = 0;; i++) {
+        if (__atomic_load_n(stop, __ATOMIC_SEQ_CST))
+            return -ERESTARTSYS;
+        if (take_token(s))
+            return 0;
+        if (r == -ETIMEDOUT)
+            return r;
+        if (i < SLEEP_SPINS) {
+            __builtin_ia32_pause();
+            continue;
+        }
+        __atomic_store_n(&s->asleep, 1, __ATOMIC_SEQ_CST);
+        r = host_futex_wait_until(&s->token, 0, deadline == TIME_NEVER ? NULL : &ts, false);
+        __atomic_store_n(&s->asleep, 0, __ATOMIC_SEQ_CST);
+    }
+}
+
+int sched_sleep(s64 deadline)
+{
+    return sleep_on(current_sleeper, deadline, &current_sleeper->interrupted);
+}
+
+int sched_sleep_killable(s64 deadline)
+{
+    return sleep_on(current_sleeper, deadline, &current_sleeper->killed);
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// Open file descriptions (open(2)). A file's behaviour comes from file_ops_table[file->kind]; a NULL
+// operation means the default that its comment names. Files live in the arena.
+//
+// Lock order: file->pos_lock (RANK_FILE - 10) is outermost, then what the operation itself takes.
+#ifndef BAILEY_SENTRY_VFS_FILE_H
+#define BAILEY_SENTRY_VFS_FILE_H
+
+#include "base/list.h"
+#include "base/lock.h"
+#include "base/ref.h"
+#include "sentry/sched/wait.h"
+#include "sentry/vfs/cred.h"
+#include "sentry/vfs/uio.h"
+
+struct inode;
+struct dentry;
+struct mount;
+struct file;
+
+// Add a kind here and its table in file_ops_table (vfs/file_kinds.c). Order is part of the snapshot format.
+enum file_kind {
+    FILE_NONE,
+    FILE_PATH,      // O_PATH: no operations
+    FILE_DIR,       // any directory (vfs)
+    FILE_GOFER,     // regular file of the host
+    FILE_TMPFS,     // regular file of tmpfs, memfd
+    FILE_OVERLAY,   // regular file of overlay
+    FILE_PROC,      // generated text of proc and sys
+    FILE_DEV,       // character devices: null, zero, full, random, urandom
+    FILE_PIPE,      // pipes and FIFOs
+    FILE_EVENTFD,
+    FILE_EPOLL,
+    FILE_TIMERFD,
+    FILE_SIGNALFD,
+    FILE_INOTIFY,
+    FILE_PIDFD,
+    FILE_UNIX,      // unix sockets
+    FILE_INET,
+    FILE_NETLINK,
+    FILE_TTY,       // pty slaves, console, /dev/tty
+    FILE_PTMX,      // pty masters
+    FILE_HOST,      // a host file descriptor passed in (stdio that is not a terminal)
+    FILE_KMSG,
+    FILE_MQUEUE,
+    FILE_PERF_RESERVED,
+    FILE_KINDS
+};
+
+struct path {
+    struct mount *mount;
+    struct dentry *dentry;
+};
+
+struct file {
+    struct ref ref;
+    u16 kind;
+    u8 may_read, may_write; // from the access mode at open; do not change
+    u32 flags;              // O_* status flags, changed by F_SETFL (atomic)
+    u32 owner_sig;          // F_SETSIG
+    s32 owner;              // F_SETOWN: pid, or -pgid
+    struct mutex pos_lock;
+    s64 pos;                // guarded by pos_lock
+    struct path path;       // does not change; NULL members for anonymous files
+    struct inode *inode;    // does not change; NULL for some anonymous files
+    const struct cred *cred; // of the opener
+    void *priv;             // object of the kind, in the arena
+    u64 priv_word;          // small state of the kind
+    u32 locks;              // count of flock/OFD locks held through it (release must drop them)
+};
+
+// A directory entry receiver: returns false to stop (buffer full).
+struct dir_emit {
+    bool (*emit)(struct dir_emit *e, const char *name, u32 name_size, u64 ino, u8 d_type,
+                 s64 next_pos);
+};
+
+struct map_request; // mm/mm.h
+
+struct file_ops {
+    const char *name; // as anon_inode or kind name, for logs
+
+    // The last reference is gone: free priv. Default: nothing. Inode and path are released by the caller.
+    void (*release)(struct file *f);
+    // A descriptor was closed (close(2) of one of several): result is close's. Default: 0.
+    int (*flush)(struct file *f);
+
+    // Transfer at *pos (advance it); pos is NULL for streams. Bytes, or -errno. Blocking unless
+    // O_NONBLOCK in f->flags. Default: -EINVAL. (read(2), write(2), O_APPEND is the op's job.)
+    long (*read)(struct file *f, struct uio *u, s64 *pos);
+    long (*write)(struct file *f, struct uio *u, s64 *pos);
+    bool seekable; // has positions: pread(2) and lseek(2) work; otherwise -ESPIPE
+    // lseek(2). Default when seekable: by inode size, with SEEK_DATA/HOLE as "all data".
+    s64 (*seek)(struct file *f, s64 off, int whence);
+
+    // Ready events now (EPOLLIN ...). Default: EPOLLIN | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM. Must not sleep.
+    u32 (*ready)(struct file *f);
+    // The queue that is woken when that may have changed. Default NULL: never changes (epoll_ctl: EPERM).
+    struct waitq *(*queue)(struct file *f);
+
+    // ioctl(2); arg is the guest's third argument. Default: -ENOTTY. (FIONBIO, FIOCLEX ... are done above.)
+    long (*ioctl)(struct file *f, u32 cmd, u64 arg);
+    // Host fd to map for mmap(2): a side handle is resolved by the kind; `writable` for MAP_SHARED with
+    // PROT_WRITE possible. The fd is borrowed while the file lives. Default: -ENODEV.
+    int (*map_fd)(struct file *f, bool writable);
+    // getdents(2) from f->pos (pos_lock held). 0 or -errno. Default: -ENOTDIR.
+    int (*readdir)(struct file *f, struct dir_emit *e);
+    // fsync(2)/fdatasync(2). Default: -EINVAL for streams, 0 when seekable.
+    int (*fsync)(struct file *f, bool data_only);
+    // fallocate(2). Default: -EOPNOTSUPP (-ESPIPE for streams).
+    int (*fallocate)(struct file *f, u32 mode, s64 off, s64 size);
+    // F_SETFL changed f->flags. Default: nothing.
+    void (*flags_changed)(struct file *f, u32 old);
+    // /proc/PID/fdinfo extra lines. Default: none.
+    int (*fdinfo)(struct file *f, char *buf, u32 size);
+};
+
+extern const struct file_ops *const file_ops_table[FILE_KINDS];
+
+static inline const struct file_ops *file_ops(const struct file *f)
+{
+    return file_ops_table[f->kind];
+}
+
+// A file with one reference; cred is the current task's. NULL when out of memory.
+struct file *file_new(u16 kind, u32 flags) must_check;
+struct file *file_ref(struct file *f);
+bool file_ref_unless_zero(struct file *f);
+void file_unref(struct file *f);
+
+// read/write at the file's own position (locked if seekable) or at an explicit one (-ESPIPE if not
+// seekable); checks access mode. What read(2), pread(2), readv(2) ... end in.
+long file_read(struct file *f, struct uio *u) must_check;
+long file_write(struct file *f, struct uio *u) must_check;
+long file_pread(struct file *f, struct uio *u, s64 pos) must_check;
+long file_pwrite(struct file *f, struct uio *u, s64 pos) must_check;
+s64 file_seek(struct file *f, s64 off, int whence) must_check;
+u32 file_ready(struct file *f);
+
+#endif
