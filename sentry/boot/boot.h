@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// The start of the sentry, and what the boot code asks of the kernel.
+//
+// Order: main() decodes the boot message, opens the log and the crash reporter, starts the platform
+// (platform_init: the only part that needs more than the jail allows), closes the jail, builds the
+// kernel (kernel_boot), starts the control thread, tells bailey that it is ready, and runs
+// (kernel_run) until the container's init has ended.
+#ifndef BAILEY_SENTRY_BOOT_BOOT_H
+#define BAILEY_SENTRY_BOOT_BOOT_H
+
+#include "wire/boot.h"
+
+// Builds the kernel that the message describes: arena, mounts, the init process with its image loaded.
+// Nothing of the guest runs yet. Runs inside the jail. `m` stays for the life of the sentry. 0, or a
+// negative errno after boot_explain has been told what failed (for an executable that cannot be
+// run, the errno alone says it: bailey words that message). Implemented by kernel/.
+int must_check kernel_boot(const struct boot_message *m);
+
+// Starts init and returns when it has ended and no other process is left: its status as of wait(2).
+// Implemented by kernel/.
+int must_check kernel_run(void);
+
+// What failed, in the words that the user is to read ("mount /data: no such file or directory").
+// The last call before kernel_boot fails counts. Truncated at 1 KiB.
+void boot_explain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+// The text of boot_explain, or "".
+const char *boot_explanation(void);
+
+#endif

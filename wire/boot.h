@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// The boot message: all that the sentry or the gofer is told when it starts. bailey parses JSON and
+// paths; the others get this bounded binary message and open file descriptors.
+//
+// Passing: bailey writes the message to a memory file and starts `bailey-sentry FD` (`bailey-gofer
+// FD`), FD being its number. The descriptors that the message names are inherited under those
+// numbers, everything else is closed. Numbers below 3 are always open (/dev/null when not used).
+//
+// Decoding validates in full: sizes, counts, that strings hold no NUL, that numbers are in range, that
+// every absolute path is absolute and clean, that the first mount is the root. What a decoded message says is
+// consistent; whether the descriptors are what it says is for the user of each to find out.
+#ifndef BAILEY_WIRE_BOOT_H
+#define BAILEY_WIRE_BOOT_H
+
+#include "wire/codec.h"
+
+#define BOOT_MAGIC 0x746f6f62u // "boot"
+#define BOOT_VERSION 1
+#define BOOT_SIZE_MAX (1u << 20)
+
+enum boot_role { BOOT_SENTRY = 1, BOOT_GOFER = 2 };
+
+#define BOOT_STR_MAX 4095   // paths, names, options
+#define BOOT_ARG_MAX 131071 // one argument or environment string, as Linux's MAX_ARG_STRLEN
+#define BOOT_ARGS_MAX 65536
+#define BOOT_MOUNTS_MAX 1024
+#define BOOT_GIDS_MAX 65536
+#define BOOT_ENTRIES_MAX 4096 // devices, masked and read-only paths, sysctls
+#define BOOT_RLIMITS_MAX 16
+
+struct boot_rlimit {
+    u32 resource; // RLIMIT_* of Linux, below 16
+    u64 soft, hard;
+};
+
+// What is mounted. The sentry implements each kind itself.
+enum boot_mount_kind {
+    BOOT_MOUNT_HOST,   // files of the host: a bind mount, or the root
+    BOOT_MOUNT_TMPFS,
+    BOOT_MOUNT_PROC,
+    BOOT_MOUNT_SYSFS,
+    BOOT_MOUNT_DEVTMPFS,
+    BOOT_MOUNT_DEVPTS,
+    BOOT_MOUNT_MQUEUE,
+    BOOT_MOUNT_CGROUP, // an empty, read-only cgroup2 hierarchy
+    BOOT_MOUNT_KINDS
+};
+
+// Bits of boot_mount.traits.
+#define BOOT_TRAIT_EXCLUSIVE 1u // nobody outside the sandbox changes these files: cache freely
+#define BOOT_TRAIT_OVERLAY 2u   // writes stay in memory: an overlay with a tmpfs above
+#define BOOT_TRAIT_FILE 4u      // the source is not a directory: the mount point is a file
+#define BOOT_TRAIT_MAKE_POINT 8u // the mount point may have to be made first (always harmless)
+#define BOOT_TRAITS_ALL 15u
+
+// Mounts come in the order of mounting; the first has the destination "/" and is BOOT_MOUNT_HOST.
+struct boot_mount {
+    const char *destination; // absolute, clean; symlinks in it are resolved inside the root by the sentry
+    u32 kind;                // enum boot_mount_kind
+    u32 traits;              // BOOT_TRAIT_*
+    u64 flags;               // MS_* of mount(2): RDONLY NOSUID NODEV NOEXEC SYNCHRONOUS NOATIME
+                             // NODIRATIME RELATIME STRICTATIME DIRSYNC, and of propagation SHARED SLAVE
+                             // PRIVATE UNBINDABLE with REC
+    const char *source;      // for /proc/mounts
+    const char *fstype;      // for /proc/mounts
+    const char *data;        // the file system's own options, comma-separated ("mode=755,size=65536k")
+    // BOOT_MOUNT_HOST. With directfs: `root_fd` is an O_PATH descriptor of the mounted directory, the
+    // root of a detached mount tree: nothing above it can be reached and host-side flags such as
+    // read-only hold whatever the sentry does. If the source is a file (BOOT_TRAIT_FILE),
+    // `root_fd` is open O_RDONLY (regular files) or O_PATH (others) and `write_fd` O_RDWR, or
+    // -1 for a read-only mount. Without directfs both are -1 and `gofer_fd` is this mount's channel to the
+    // gofer (wire/file.h); with directfs there is no gofer and it is -1.
+    s32 root_fd;
+    s32 write_fd;
+    s32 gofer_fd;
+};
+
+// A device node to be made in the container's /dev (linux.devices).
+struct boot_device {
+    const char *path; // absolute, clean
+    u8 type;          // 'c', 'b' or 'p'
+    u32 major, minor;
+    u32 mode; // permission bits
+    u32 uid, gid;
+};
+
+struct boot_sysctl {
+    const char *name;  // dotted: kernel.shm_rmid_forced
+    const char *value;
+};
+
+// One line of an id map (linux.uidMappings).
+struct boot_idmap {
+    u32 container, host, size;
+};
+
+struct boot_process {
+    const char **args; // ends by NULL; at least one
+    u32 arg_count;
+    const char **env; // ends by NULL
+    u32 env_count;
+    const char *cwd; // absolute, clean
+    u32 uid, gid;
+    u32 *gids; // additional groups
+    u32 gid_count;
+    u32 umask;
+    struct boot_rlimit *rlimits;
+    u32 rlimit_count;
+    u64 cap_effective, cap_permitted, cap_inheritable, cap_bounding, cap_ambient;
+    bool no_new_privs;
+    bool terminal;         // stdio is a terminal of the guest's own, backed by the descriptors
+    u16 console_rows;      // 0: not told
+    u16 console_columns;
+    s32 oom_score_adj;
+};
+
+enum boot_strace { BOOT_STRACE_OFF, BOOT_STRACE_TEXT, BOOT_STRACE_JSON, BOOT_STRACE_MODES };
+
+// Bits of boot_message.features.
+#define BOOT_DIRECTFS 1u        // host mounts come as directory descriptors
+#define BOOT_DIE_WITH_PARENT 2u // end when bailey ends (foreground run)
+#define BOOT_AUTOSTART 4u       // start the container without waiting for CONTROL_START
+#define BOOT_TRAP_VIOLATION 8u  // a system call outside the jail is reported before the sentry dies
+#define BOOT_NO_REWRITE 16u     // platform: never rewrite system-call sites
+#define BOOT_FEATURES_ALL 31u
+
+struct boot_message {
+    const char *id; // of the container
+    const char *hostname;
+    const char *domainname;
+    struct boot_process process;
+    struct boot_mount *mounts;
+    u32 mount_count;
+    struct boot_device *devices;
+    u32 device_count;
+    const char **masked_paths;
+    u32 masked_count;
+    const char **readonly_paths;
+    u32 readonly_count;
+    struct boot_sysctl *sysctls;
+    u32 sysctl_count;
+    struct boot_idmap *uid_maps; // for /proc/self/uid_map; empty: the identity
+    u32 uid_map_count;
+    struct boot_idmap *gid_maps;
+    u32 gid_map_count;
+    u32 log_level; // enum log_level
+    u32 strace;    // enum boot_strace
+    u32 features;  // BOOT_*
+    const char *cgroup_path; // for /proc/self/cgroup: "/" unless told
+    // Limits, 0: none.
+    u64 memory_limit; // bytes
+    u64 pids_limit;   // tasks
+    u64 fds_limit;    // host descriptors that the sentry may keep open
+    u32 cpu_count;    // CPUs that the guest sees
+    // Descriptors (-1: none).
+    s32 stdio[3];   // the container's stdin, stdout, stderr (terminal: the raw terminal)
+    s32 log_fd;     // log lines
+    s32 strace_fd;  // --strace lines
+    s32 control_fd; // SOCK_SEQPACKET, to the bailey that started the sandbox (wire/control.h)
+    s32 listen_fd;  // listening SOCK_SEQPACKET socket in the state directory
+    // Not transmitted: the sentry's main fills it in. The directory of the sandbox's private tmpfs (its
+    // whole root), where memory files with names are made.
+    s32 memdir_fd;
+};
+
+// For the gofer: the files that it serves.
+struct boot_export {
+    s32 root_fd;    // as in boot_mount
+    s32 write_fd;
+    s32 channel_fd; // the sentry's socket for this mount
+    u32 traits;     // BOOT_TRAIT_FILE, BOOT_TRAIT_EXCLUSIVE
+    bool readonly;
+};
+
+struct boot_gofer {
+    u32 log_level;
+    u32 features; // BOOT_TRAP_VIOLATION
+    s32 log_fd;
+    struct boot_export *exports;
+    u32 export_count;
+};
+
+// Encodes a message into *ret_buf (freed by the caller). -EMSGSIZE when it would exceed
+// BOOT_SIZE_MAX or one of the limits above, -EINVAL when boot_decode would refuse it, -ENOMEM.
+int must_check boot_encode(const struct boot_message *m, void **ret_buf, size_t *ret_size);
+int must_check boot_encode_gofer(const struct boot_gofer *m, void **ret_buf, size_t *ret_size);
+
+// Decodes and validates. Strings point into `buf`, which must stay; the lists are released by
+// boot_free. -EBADMSG when anything is wrong (*ret is then empty), -ENOMEM.
+int must_check boot_decode(const void *buf, size_t size, struct boot_message *ret);
+int must_check boot_decode_gofer(const void *buf, size_t size, struct boot_gofer *ret);
+
+void boot_free(struct boot_message *m);
+void boot_free_gofer(struct boot_gofer *m);
+
+#endif
