@@ -48,6 +48,7 @@ struct arena {
     u64 limit;
     u32 page_count;
     void *root;
+    void *slots[ARENA_SLOTS];
     struct size_class classes[CLASS_COUNT];
     struct mutex page_lock; // guards what follows and all page states
     u32 free_runs;          // list of free runs
@@ -360,6 +361,25 @@ void *arena_root(void)
 void arena_set_root(void *root)
 {
     arena->root = root;
+}
+
+void **arena_slot(enum arena_slot slot)
+{
+    return &arena->slots[slot];
+}
+
+void *arena_slot_get(enum arena_slot slot, u64 size)
+{
+    void **p = arena_slot(slot), *old = __atomic_load_n(p, __ATOMIC_ACQUIRE), *fresh;
+    if (likely(old != NULL))
+        return old;
+    fresh = arena_alloc(size);
+    if (!fresh)
+        return NULL;
+    if (__atomic_compare_exchange_n(p, &old, fresh, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+        return fresh;
+    arena_free(fresh);
+    return old;
 }
 
 bool arena_contains(const void *p, u64 size)

@@ -31,6 +31,25 @@ void *arena_memdup(const void *src, u64 size) must_check;
 void *arena_root(void);
 void arena_set_root(void *root);
 
+// Roots of the modules below the kernel, which keep their global state in one object each: the address
+// of the module's pointer, NULL until the module sets it (at boot or on first use, by a
+// compare-and-swap). Order is part of the snapshot format.
+enum arena_slot {
+    ARENA_SLOT_PIPE,
+    ARENA_SLOT_EPOLL,
+    ARENA_SLOT_UNIX,
+    ARENA_SLOT_TTY,
+    ARENA_SLOT_HOSTFD,
+    ARENA_SLOT_INOTIFY,
+    ARENA_SLOT_PROC,
+    ARENA_SLOT_INET,
+    ARENA_SLOTS = 32
+};
+void **arena_slot(enum arena_slot slot);
+
+// The object of a slot, made zeroed on first use. NULL when out of memory.
+void *arena_slot_get(enum arena_slot slot, u64 size) must_check;
+
 // True if [p, p+size) lies inside the arena's mapping.
 bool arena_contains(const void *p, u64 size);
 

@@ -66,6 +66,7 @@ struct file {
     const struct cred *cred; // of the opener
     void *priv;             // object of the kind, in the arena
     u64 priv_word;          // small state of the kind
+    void *watchers;         // epoll items on this file (fs/anon/epoll.c)
     u32 locks;              // count of flock/OFD locks held through it (release must drop them)
 };
 
@@ -93,7 +94,8 @@ struct file_ops {
     // lseek(2). Default when seekable: by inode size, with SEEK_DATA/HOLE as "all data".
     s64 (*seek)(struct file *f, s64 off, int whence);
 
-    // Ready events now (EPOLLIN ...). Default: EPOLLIN | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM. Must not sleep.
+    // Ready events now (EPOLLIN ...). Default: EPOLLIN | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM. Must not sleep nor take a
+    // lock of a rank below RANK_TASKS (epoll calls it with its own locks held): use atomics.
     u32 (*ready)(struct file *f);
     // The queue that is woken when that may have changed. Default NULL: never changes (epoll_ctl: EPERM).
     struct waitq *(*queue)(struct file *f);
@@ -136,5 +138,9 @@ long file_pread(struct file *f, struct uio *u, s64 pos) must_check;
 long file_pwrite(struct file *f, struct uio *u, s64 pos) must_check;
 s64 file_seek(struct file *f, s64 off, int whence) must_check;
 u32 file_ready(struct file *f);
+
+// The last reference of a file with watchers is gone, its release has not run: epoll forgets it.
+// file_unref calls it if f->watchers is not NULL. Implemented by fs/anon/epoll.c.
+void epoll_file_released(struct file *f);
 
 #endif
