@@ -24,11 +24,16 @@ static inline int host_openat(int dirfd, const char *name, u32 flags, u32 mode)
                          flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, mode);
 }
 
-// Opens what `name` under `procfd` (an open /proc/self/fd) stands for: another open file description
-// of a file held by an O_PATH descriptor. The gofer only; the sentry's jail refuses it.
-static inline int host_reopen(int procfd, const char *name, u32 flags)
+// openat(2) that may follow a link: for the gofer, of its own descriptors in /proc/self/fd. The
+// sentry's jail refuses it.
+static inline int host_openat_follow(int dirfd, const char *name, u32 flags)
 {
-    return (int)host_sys(SYS_openat, procfd, name, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
+    return (int)host_sys(SYS_openat, dirfd, name, flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
+}
+
+static inline int host_fchdir(int fd)
+{
+    return (int)host_sys(SYS_fchdir, fd);
 }
 
 static inline int host_statx(int dirfd, const char *name, u32 flags, struct statx *ret)
@@ -162,6 +167,33 @@ static inline long host_flistxattr(int fd, void *buf, u64 size)
 static inline int host_fremovexattr(int fd, const char *name)
 {
     return (int)host_sys(SYS_fremovexattr, fd, name);
+}
+
+// The path forms follow symbolic links: the gofer only, of its own descriptors.
+static inline long host_getxattr(const char *path, const char *name, void *buf, u64 size)
+{
+    return host_sys(SYS_getxattr, path, name, buf, size);
+}
+
+static inline int host_setxattr(const char *path, const char *name, const void *buf, u64 size,
+                                u32 flags)
+{
+    return (int)host_sys(SYS_setxattr, path, name, buf, size, flags);
+}
+
+static inline long host_listxattr(const char *path, void *buf, u64 size)
+{
+    return host_sys(SYS_listxattr, path, buf, size);
+}
+
+static inline int host_removexattr(const char *path, const char *name)
+{
+    return (int)host_sys(SYS_removexattr, path, name);
+}
+
+static inline int host_truncate(const char *path, u64 size)
+{
+    return (int)host_sys(SYS_truncate, path, size);
 }
 
 // sendmsg(2) and recvmsg(2); SIGPIPE is never raised, received descriptors close on exec.

@@ -58,6 +58,11 @@ bool fmsg_name_valid(const char *name, u64 size)
     return !(name[0] == '.' && (size == 1 || (size == 2 && name[1] == '.')));
 }
 
+bool fmsg_xattr_allowed(const char *name)
+{
+    return strncmp(name, "user.", 5) == 0 || strcmp(name, "security.capability") == 0;
+}
+
 static int take_name(const u8 *p, u32 size, bool wanted, bool xattr, char *ret)
 {
     if (!wanted)

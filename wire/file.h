@@ -137,6 +137,10 @@ struct fmsg_parsed {
 // Whether `size` bytes are a name of one component, as said above.
 bool fmsg_name_valid(const char *name, u64 size);
 
+// Whether a guest may see and set the extended attribute: user.* and security.capability. The others mean
+// something to the host itself (trusted.overlay.*, security labels, ACLs that nobody here checks).
+bool fmsg_xattr_allowed(const char *name);
+
 // Takes apart the request of `size` bytes at `buf` (nobody else may write there meanwhile).
 // -EBADMSG: malformed framing, -ENOSYS: unknown operation, -EINVAL: parts the operation lacks or
 // must not have, or a bad name; -ENAMETOOLONG. head.id is set whenever the header is whole.
