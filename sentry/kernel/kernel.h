@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// The root object of the arena: all state that belongs to no task, and the names by which all else is found.
+#ifndef BAILEY_SENTRY_KERNEL_KERNEL_H
+#define BAILEY_SENTRY_KERNEL_KERNEL_H
+
+#include "base/list.h"
+#include "base/lock.h"
+#include "base/rbtree.h"
+#include "sentry/sched/wait.h"
+
+struct process;
+struct task;
+struct pid;
+struct vfs;
+struct mount_ns;
+
+#define KERNEL_RELEASE "6.1.0-bailey"
+#define KERNEL_VERSION "#1 SMP bailey " BAILEY_VERSION
+#define UTS_NAME_MAX 64
+#define PID_HASH_SIZE 1024
+#define PID_NUMBER_MAX 4194304
+#define PID_NUMBER_DEFAULT_MAX 32768
+#define FUTEX_BUCKETS 256
+#define USER_HASH_SIZE 64
+
+struct futex_bucket {
+    struct mutex lock; // RANK_FUTEX
+    struct list waiters;
+};
+
+struct kernel {
+    struct mutex tasks_lock; // RANK_TASKS; see task.h for what it guards
+    struct list pid_hash[PID_HASH_SIZE];
+    s32 pid_last, pid_max;
+    u32 task_count;     // live tasks, guarded by tasks_lock (read atomically)
+    u32 task_limit;     // of the sandbox; new tasks beyond it meet EAGAIN
+    struct list processes; // all that are not yet reaped
+    struct process *init;
+    struct vfs *vfs;
+    struct mount_ns *mounts;
+
+    struct mutex uts_lock; // RANK_LEAF
+    char hostname[UTS_NAME_MAX + 1], domainname[UTS_NAME_MAX + 1];
+
+    struct mutex user_lock; // RANK_LEAF: the table of users and their counts
+    struct list users[USER_HASH_SIZE];
+
+    // Stopping all (kernel_stop_all).
+    u32 stop_requested; // futex word: nested count; tasks park while it is not 0
+    u32 parked;         // futex word: tasks that are parked, guarded by tasks_lock, read atomically
+
+    s64 boot_monotonic; // sched_now() when the sandbox began
+    s64 boot_realtime;
+    u64 forks;          // processes ever made
+    s32 init_status;    // wait status of init; valid once `ended` is 1
+    u32 ended;          // futex word: 1 once init has ended and no task is left
+    u32 init_ended;
+    u8 boot_id[16];
+    u32 cpu_count;
+    u64 memory_limit;   // bytes, as guests see it in sysinfo(2)
+    struct futex_bucket futexes[FUTEX_BUCKETS];
+};
+
+// The root object; a copy of arena_root() for speed.
+extern struct kernel *the_kernel;
+
+// Makes the root object. Once at boot, after arena_init. -ENOMEM.
+int kernel_init(void) must_check;
+// Finds it after a restore.
+void kernel_attach(void);
+
+// Stops every task at a system-call boundary, registers and FP state in the arena, and returns when all are
+// there; nests. Called from a thread that runs no task (control, snapshot). kernel_resume_all undoes it.
+void kernel_stop_all(void);
+void kernel_resume_all(void);
+
+// Ends all: SIGKILL to every process.
+void kernel_kill_all(void);
+
+#endif
