@@ -36,6 +36,8 @@ void waitq_add(struct waitq *q, struct waiter *w)
     else
         list_push_front(&q->waiters, &w->node);
     spin_unlock(&q->lock);
+    // The other half of waitq_wake's fence: the caller's look at its condition must not pass this.
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
 void waitq_remove(struct waiter *w)
