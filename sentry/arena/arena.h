@@ -44,6 +44,7 @@ enum arena_slot {
     ARENA_SLOT_PROC,
     ARENA_SLOT_INET,
     ARENA_SLOT_TIMER,
+    ARENA_SLOT_SIGNALFD,
     ARENA_SLOTS = 32
 };
 void **arena_slot(enum arena_slot slot);

@@ -7,6 +7,8 @@
 #ifndef BAILEY_SENTRY_FS_PIPE_PIPE_H
 #define BAILEY_SENTRY_FS_PIPE_PIPE_H
 
+#include <fcntl.h>
+
 #include "sentry/vfs/file.h"
 
 #define PIPE_BUF_SIZE 4096u    // PIPE_BUF: writes up to this are atomic
@@ -18,11 +20,9 @@ struct pipe;
 // pipe2(2): two new files. `flags` may hold O_NONBLOCK, O_DIRECT. -ENOMEM, -ENFILE.
 int pipe_new(u32 flags, struct file **ret_read, struct file **ret_write) must_check;
 
-// open(2) of a FIFO inode: f->flags, may_read and may_write are set. `slot` is the inode's place for its pipe (NULL
-// while nobody has it open; the pipe module alone reads and writes it; the inode must stay alive while the file does).
-// Sets f->kind and f->priv. May sleep for the other side. 0, -ENXIO (O_WRONLY|O_NONBLOCK without a
-// reader), -ENOMEM, -ERESTARTSYS (f is then untouched).
-int pipe_open_fifo(struct file *f, struct pipe **slot) must_check;
+// FIFOs are opened by vfs_open_fifo (vfs/inode.h), implemented here: inode->attached is the pipe, NULL while
+// nobody has it open. A pipe made by pipe_new hangs off an anonymous inode in the same way, so that it can be
+// opened again through /proc/self/fd.
 
 // The pipe of a file of FILE_PIPE, else NULL (what splice(2) asks first).
 struct pipe *pipe_of(struct file *f);
