@@ -135,7 +135,7 @@ static struct waitq *pseudo_queue(struct file *f)
     return e->queue ? e->queue(f) : NULL;
 }
 
-const struct file_ops pseudo_file_ops = {
+const struct file_ops proc_file_ops = {
     .name = "pseudo",
     .release = release,
     .read = pseudo_read,

@@ -243,14 +243,10 @@ static void pseudo_evict(struct inode *i)
     i->priv = NULL;
 }
 
-const struct inode_ops pseudo_inode_ops = {
-    .name = "pseudo",
-    .lookup = pseudo_lookup,
-    .revalidate = pseudo_revalidate,
-    .get_link = pseudo_get_link,
-    .getattr = pseudo_getattr,
-    .setattr = pseudo_setattr,
-    .open = pseudo_open,
-    .readdir = pseudo_readdir,
-    .evict = pseudo_evict,
-};
+#define PSEUDO_INODE_OPS                                                                           \
+    .lookup = pseudo_lookup, .revalidate = pseudo_revalidate, .get_link = pseudo_get_link,         \
+    .getattr = pseudo_getattr, .setattr = pseudo_setattr, .open = pseudo_open,                     \
+    .readdir = pseudo_readdir, .evict = pseudo_evict
+
+const struct inode_ops proc_inode_ops = {.name = "proc", PSEUDO_INODE_OPS};
+const struct inode_ops sys_inode_ops = {.name = "sysfs", PSEUDO_INODE_OPS};

@@ -117,8 +117,8 @@ extern const struct pseudo_table *const pseudo_tables[PSEUDO_TABLES]; // tables.
 struct inode *pseudo_inode_new(struct super *sb, u16 kind, const struct pseudo_ref *ref) must_check;
 
 // The operations of inodes (kinds INODE_PROC, INODE_SYS) and files (FILE_PROC).
-extern const struct inode_ops pseudo_inode_ops;
-extern const struct file_ops pseudo_file_ops;
+extern const struct inode_ops proc_inode_ops, sys_inode_ops;
+extern const struct file_ops proc_file_ops;
 
 const struct pseudo_entry *pseudo_entry(const struct inode *i);
 struct pseudo_ref *pseudo_ref_of(const struct inode *i);
