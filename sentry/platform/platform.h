@@ -38,7 +38,7 @@
 // Most threads in one address space.
 #define PLATFORM_THREADS_MAX 8192
 // Largest XSAVE image that platform_fp_size can return.
-#define PLATFORM_FP_MAX 11008
+#define PLATFORM_FP_MAX 4096
 
 struct platform_config {
     bool use_rewriting;   // rewrite hot system-call sites so that they need no signal

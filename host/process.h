@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// Host system calls about processes, for the platform: making, signalling and reaping the stubs.
+// Results as in host/host.h.
+#ifndef BAILEY_HOST_PROCESS_H
+#define BAILEY_HOST_PROCESS_H
+
+#include <linux/ioctl.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "host/host.h"
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8u
+#endif
+#ifndef MFD_EXEC
+#define MFD_EXEC 16u
+#endif
+
+static inline int host_kill(int pid, int sig)
+{
+    return (int)host_sys(SYS_kill, pid, sig);
+}
+
+// waitid(2) without rusage. `options` should hold __WALL: stubs are not made by SIGCHLD clones.
+static inline int host_waitid(int type, int id, siginfo_t *info, int options)
+{
+    return (int)host_sys(SYS_waitid, type, id, info, options, 0);
+}
+
+static inline int host_pidfd_open(int pid, u32 flags)
+{
+    return (int)host_sys(SYS_pidfd_open, pid, flags);
+}
+
+static inline int host_pidfd_getfd(int pidfd, int fd, u32 flags)
+{
+    return (int)host_sys(SYS_pidfd_getfd, pidfd, fd, flags);
+}
+
+// seccomp_unotify(2): the ioctls of a listener.
+static inline int host_seccomp_receive(int listener, struct seccomp_notif *request)
+{
+    return (int)host_sys(SYS_ioctl, listener, SECCOMP_IOCTL_NOTIF_RECV, request);
+}
+
+static inline int host_seccomp_send(int listener, struct seccomp_notif_resp *response)
+{
+    return (int)host_sys(SYS_ioctl, listener, SECCOMP_IOCTL_NOTIF_SEND, response);
+}
+
+static inline int host_seccomp_add_fd(int listener, struct seccomp_notif_addfd *request)
+{
+    return (int)host_sys(SYS_ioctl, listener, SECCOMP_IOCTL_NOTIF_ADDFD, request);
+}
+
+// SECCOMP_IOCTL_NOTIF_SET_FLAGS, since Linux 6.6: wake the other side on this CPU.
+static inline int host_seccomp_sync_wake(int listener)
+{
+    return (int)host_sys(SYS_ioctl, listener, _IOW('!', 4, u64), 1ul);
+}
+
+static inline int host_sched_yield(void)
+{
+    return (int)host_sys(SYS_sched_yield);
+}
+
+// sched_getaffinity(2) of the caller: bytes of mask written.
+static inline int host_getaffinity(void *mask, u64 size)
+{
+    return (int)host_sys(SYS_sched_getaffinity, 0, size, mask);
+}
+
+#endif

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the files of sentry/platform share. Locks, all leaves taken in this order:
+//   reap_lock     the table of host pids; reaping
+//   struct pt_space.lock  its operations, threads and flags
+//   table_lock    handles
+//   notify_lock   what stubs are expected to announce
+#ifndef BAILEY_SENTRY_PLATFORM_INTERNAL_H
+#define BAILEY_SENTRY_PLATFORM_INTERNAL_H
+
+#include "abi/errno.h"
+#include "base/list.h"
+#include "base/lock.h"
+#include "sentry/platform/platform.h"
+#include "stub/layout.h"
+
+struct pt_space;
+
+// Objects are never given back to malloc, only to free lists, so that a stale pointer reads a valid,
+// if foreign, object.
+struct pt_thread {
+    u32 handle;               // 0: free
+    u32 next_handle;
+    struct pt_space *space;
+    struct stub_context *ctx; // our mapping of it
+    u32 index;                // of the context in its space
+    int tid;                  // host thread id; 0 until announced; written under space->lock
+    u32 interrupt;            // atomic: asked for and not yet returned
+    u32 in_guest;             // atomic: the stub has the turn
+    bool fp_load;             // owner: the FP area is to be loaded at the next order
+    bool regs_all;            // owner: next resume must load all registers (new thread)
+    bool active;              // owner: counted in pt.active
+    u32 misses;               // owner: waits in a row that were too long to spin for
+    u32 stub_misses;          // owner: likewise of the stub
+    u64 event_time;           // owner: time stamp of the last event
+    u64 trap_rip;             // owner: last site that trapped (rewrite)
+    struct pt_thread *next;   // parked or free list
+};
+
+// A descriptor to be installed. Each OP_FDS serves as many as up to the next `last`.
+struct pt_fd {
+    int host_fd; // ours, closed once installed
+    int slot;
+    bool last;
+};
+
+struct pt_space {
+    u32 handle; // 0: free
+    u32 next_handle;
+    struct mutex lock;
+    int pid;        // of the stub process; written once under lock and reap_lock
+    int memfd;      // the contexts
+    u32 dead;       // atomic; set once
+    bool reaped;    // lock: pid is no longer ours to signal
+    bool destroyed; // lock: the owner let go
+    struct stub_op *ops;
+    u32 op_count, op_capacity;
+    struct pt_fd *fds;
+    u32 fd_count, fd_capacity;
+    struct pt_thread **threads; // lock: by index
+    u32 thread_count, thread_capacity;
+    struct pt_thread *parked; // lock
+    struct pt_rewrite *rewrite; // lock: rewrite.c
+    bool no_fast;               // atomic: the guest has set GS: no more rewriting
+    struct pt_space *next;      // free list
+    struct pt_space *pid_next;  // reap_lock: hash of pids
+};
+
+// What is expected on the listener.
+struct pt_expect {
+    struct list node;
+    u32 kind;      // STUB_ANNOUNCE_*
+    u64 cookie;    // FORK, THREAD
+    int tid;       // FDS: who may ask
+    struct pt_space *space;
+    struct pt_thread *thread;
+    struct pt_fd *fds; // FDS: owned
+    u32 fd_count, fd_next;
+    u32 done; // futex: 0, 1 served, 2 refused
+    int error;
+};
+
+struct pt_global {
+    struct platform_config config;
+    struct stub_global *page; // our writable mapping
+    const struct stub_header *stub;
+    int text_fd, page_fd, listener;
+    u64 vdso_start, vdso_size; // the host's vDSO with its data before it; size 0: not found
+    u64 fp_features;
+    u32 fp_size;
+    u32 mxcsr_mask;
+    u32 cpu_count;
+    u64 spin_cycles; // longest spin, in cycles and in rounds of the stub's loop
+    u32 spin_rounds;
+    u32 active; // atomic: threads in the guest or in the sentry, not asleep
+    struct mutex zygote_lock;
+    struct pt_thread *zygote;
+};
+
+extern struct pt_global pt;
+
+// table.c: handles. The getters return NULL for a stale handle.
+struct pt_space *pt_space_get(u32 handle);
+struct pt_thread *pt_thread_get(u32 handle);
+struct pt_space *pt_space_alloc(void);
+void pt_space_free(struct pt_space *space);
+// A thread object with its context mapped, in space->threads. NULL: no memory. space->lock not held.
+struct pt_thread *pt_thread_alloc(struct pt_space *space);
+void pt_thread_free(struct pt_thread *thread);
+// A new handle for the same object (a parked thread that is used again).
+u32 pt_thread_rehandle(struct pt_thread *thread);
+
+// switch.c: the thread counts (no longer) as one that needs a CPU.
+void pt_thread_busy(struct pt_thread *thread);
+void pt_thread_idle(struct pt_thread *thread);
+// Gives the stub an order and waits for the event; bounded orders kill a stub that does not
+// answer. The event read from the context, or 0 if the stub is dead.
+u32 pt_order(struct pt_thread *thread, u32 order, u32 flags, bool bounded);
+// For orders other than ORDER_RESUME: 0 or the result's negative errno, -ESRCH if it is dead.
+int pt_order_simple(struct pt_thread *thread, u32 order);
+
+// ops.c: moves up to a list of queued operations into the context; `expect` is registered if
+// descriptors are among them. Returns how many remain queued, or -errno. After the order is
+// answered, _unload ends it; `ret_*` name the operation that failed, as it was ordered.
+int pt_ops_load(struct pt_thread *thread, struct pt_expect *expect);
+void pt_ops_unload(struct pt_expect *expect);
+void pt_ops_drop(struct pt_space *space);
+// Carries out whole lists until at most one is left queued (`all`: none). `ret` as in platform_switch.
+int pt_ops_flush(struct pt_thread *thread, bool all, struct platform_event *ret);
+// What came of a COMMIT: 0, or the error with `ret` filled.
+int pt_ops_result(struct pt_thread *thread, u32 event, struct platform_event *ret);
+
+// notify.c
+int pt_notify_start(void);
+void pt_expect_add(struct pt_expect *expect);
+void pt_expect_remove(struct pt_expect *expect);
+// Waits until it is served: 0, or -ESRCH/-errno.
+int pt_expect_wait(struct pt_expect *expect);
+
+// reap.c
+int pt_reap_start(void);
+void pt_kill(struct pt_space *space);
+// Makes `pid`, a new child, the process of the space. -EPERM if it is not a new child of ours.
+int pt_adopt(struct pt_space *space, int pid);
+
+// zygote.c
+int pt_zygote_make(void);
+
+// vdso.c: finds the host's vDSO and its functions.
+void pt_vdso_init(void);
+
+// fp.c
+void pt_fp_init(void);
+void pt_fp_reset(struct pt_thread *thread);
+
+// rewrite.c: called with the registers of a call that trapped.
+void pt_rewrite_trapped(struct pt_thread *thread, const struct user_regs *regs);
+void pt_rewrite_free(struct pt_space *space);
+void pt_rewrite_fork(struct pt_space *parent, struct pt_space *child);
+
+#endif

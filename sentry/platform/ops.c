@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+// Operations on a stub's descriptors and mappings: queued here, carried out by the stub on its way into
+// the guest. Descriptors do not pass through the context, which the guest can write: the stub asks
+// for them by a call that the kernel authenticates (notify.c).
+#include <stdlib.h>
+
+#include "host/host.h"
+#include "sentry/platform/internal.h"
+
+#define OPS_QUEUED_MAX (1u << 20)
+#define OPS_KEPT 256 // queues longer than this are given back when they are empty
+
+static bool range_ok(u64 addr, u64 size)
+{
+    return !((addr | size) & ~PAGE_MASK) && size && addr < PLATFORM_GUEST_TOP &&
+           size <= PLATFORM_GUEST_TOP - addr;
+}
+
+// Joins an operation to the last one if the two are one.
+static bool op_merge(struct stub_op *last, const struct stub_op *op)
+{
+    if (last->kind != op->kind || last->addr + last->size != op->addr || last->prot != op->prot)
+        return false;
+    switch (op->kind) {
+    case OP_MAP:
+        if (last->slot != op->slot || last->flags != op->flags || last->off + last->size != op->off)
+            return false;
+        break;
+    case OP_UNMAP:
+    case OP_PROTECT:
+        break;
+    default:
+        return false;
+    }
+    last->size += op->size;
+    return true;
+}
+
+static int op_append(struct pt_space *s, const struct stub_op *op)
+{
+    if (s->op_count && op_merge(&s->ops[s->op_count - 1], op))
+        return 0;
+    if (s->op_count == s->op_capacity) {
+        u32 capacity = max(16u, s->op_capacity * 2);
+        struct stub_op *ops =
+            capacity > OPS_QUEUED_MAX ? NULL : realloc(s->ops, capacity * sizeof(*ops));
+        if (!ops)
+            return -ENOMEM;
+        s->ops = ops;
+        s->op_capacity = capacity;
+    }
+    s->ops[s->op_count] = *op;
+    __atomic_store_n(&s->op_count, s->op_count + 1, __ATOMIC_RELEASE);
+    return 0;
+}
+
+static int op_queue(u32 as, const struct stub_op *op)
+{
+    struct pt_space *s = pt_space_get(as);
+    if (!s)
+        return -ESRCH;
+    mutex_lock_nested(&s->lock, RANK_LEAF);
+    int r = op_append(s, op);
+    mutex_unlock(&s->lock);
+    return r;
+}
+
+static int fd_append(struct pt_space *s, int slot, int host_fd)
+{
+    if (s->fd_count == s->fd_capacity) {
+        u32 capacity = max(8u, s->fd_capacity * 2);
+        struct pt_fd *fds = realloc(s->fds, capacity * sizeof(*fds));
+        if (!fds)
+            return -ENOMEM;
+        s->fds = fds;
+        s->fd_capacity = capacity;
+    }
+    bool joins = s->op_count && s->ops[s->op_count - 1].kind == OP_FDS;
+    int r = joins ? 0 : op_append(s, &(struct stub_op){.kind = OP_FDS});
+    if (r < 0)
+        return r;
+    if (joins)
+        s->fds[s->fd_count - 1].last = false;
+    s->fds[s->fd_count++] = (struct pt_fd){.host_fd = host_fd, .slot = slot, .last = true};
+    return 0;
+}
+
+int platform_as_set_fd(u32 as, int slot, int host_fd)
+{
+    struct pt_space *s = pt_space_get(as);
+    if (slot < PLATFORM_SLOT_FIRST || slot >= PLATFORM_SLOT_MAX)
+        return -EBADF;
+    if (!s)
+        return -ESRCH;
+    int fd = host_fcntl(host_fd, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return fd;
+    mutex_lock_nested(&s->lock, RANK_LEAF);
+    int r = fd_append(s, slot, fd);
+    mutex_unlock(&s->lock);
+    if (r < 0)
+        host_close(fd);
+    return r;
+}
+
+int platform_as_clear_fd(u32 as, int slot)
+{
+    if (slot < PLATFORM_SLOT_FIRST || slot >= PLATFORM_SLOT_MAX)
+        return -EBADF;
+    return op_queue(as, &(struct stub_op){.kind = OP_CLOSE, .slot = slot});
+}
+
+int platform_as_map(u32 as, u64 addr, u64 size, u32 prot, int slot, u64 off, bool is_private)
+{
+    if (!range_ok(addr, size) || off & ~PAGE_MASK)
+        return -EINVAL;
+    if (slot < PLATFORM_SLOT_FIRST || slot >= PLATFORM_SLOT_MAX)
+        return -EBADF;
+    return op_queue(as, &(struct stub_op){
+                            .kind = OP_MAP,
+                            .slot = slot,
+                            .addr = addr,
+                            .size = size,
+                            .off = off,
+                            .prot = prot & (PROT_READ | PROT_WRITE | PROT_EXEC),
+                            .flags = is_private ? MAP_PRIVATE : MAP_SHARED,
+                        });
+}
+
+int platform_as_unmap(u32 as, u64 addr, u64 size)
+{
+    if (!range_ok(addr, size))
+        return -EINVAL;
+    return op_queue(as, &(struct stub_op){.kind = OP_UNMAP, .addr = addr, .size = size});
+}
+
+int platform_as_protect(u32 as, u64 addr, u64 size, u32 prot)
+{
+    if (!range_ok(addr, size))
+        return -EINVAL;
+    return op_queue(as, &(struct stub_op){.kind = OP_PROTECT,
+                                          .addr = addr,
+                                          .size = size,
+                                          .prot = prot & (PROT_READ | PROT_WRITE | PROT_EXEC)});
+}
+
+int platform_as_move(u32 as, u64 addr, u64 size, u64 new_addr)
+{
+    if (!range_ok(addr, size) || !range_ok(new_addr, size))
+        return -EINVAL;
+    return op_queue(as, &(struct stub_op){
+                            .kind = OP_MOVE, .addr = addr, .size = size, .off = new_addr});
+}
+
+u32 platform_as_pending(u32 as)
+{
+    struct pt_space *s = pt_space_get(as);
+    return s ? __atomic_load_n(&s->op_count, __ATOMIC_ACQUIRE) : 0;
+}
+
+void pt_ops_drop(struct pt_space *s)
+{
+    for (u32 i = 0; i < s->fd_count; i++)
+        host_close(s->fds[i].host_fd);
+    s->fd_count = 0;
+    __atomic_store_n(&s->op_count, 0, __ATOMIC_RELEASE);
+}
+
+// Takes the descriptors of `groups` OP_FDS off the queue into the expectation.
+static int take_fds(struct pt_space *s, struct pt_expect *e, u32 groups)
+{
+    u32 n = 0;
+    for (u32 g = 0; g < groups && n < s->fd_count; n++)
+        g += s->fds[n].last;
+    e->fds = malloc(n * sizeof(*e->fds));
+    if (!e->fds)
+        return -ENOMEM;
+    __builtin_memcpy(e->fds, s->fds, n * sizeof(*e->fds));
+    s->fd_count -= n;
+    __builtin_memmove(s->fds, s->fds + n, s->fd_count * sizeof(*s->fds));
+    e->fd_count = n;
+    return 0;
+}
+
+int pt_ops_load(struct pt_thread *t, struct pt_expect *e)
+{
+    struct pt_space *s = t->space;
+    struct stub_op *ops = (struct stub_op *)((u8 *)t->ctx + CTX_OPS);
+    u32 groups = 0;
+
+    *e = (struct pt_expect){.kind = 0};
+    mutex_lock_nested(&s->lock, RANK_LEAF);
+    u32 n = min(s->op_count, (u32)STUB_OPS_MAX);
+    for (u32 i = 0; i < n; i++) {
+        ops[i] = s->ops[i];
+        groups += s->ops[i].kind == OP_FDS;
+    }
+    int r = groups ? take_fds(s, e, groups) : 0;
+    if (r < 0) {
+        mutex_unlock(&s->lock);
+        return r;
+    }
+    u32 left = s->op_count - n;
+    __builtin_memmove(s->ops, s->ops + n, left * sizeof(*s->ops));
+    __atomic_store_n(&s->op_count, left, __ATOMIC_RELEASE);
+    if (!left && s->op_capacity > OPS_KEPT) {
+        free(s->ops);
+        s->ops = NULL;
+        s->op_capacity = 0;
+    }
+    mutex_unlock(&s->lock);
+    t->ctx->op_count = n;
+    if (groups) {
+        e->kind = STUB_ANNOUNCE_FDS;
+        e->tid = t->tid;
+        e->space = s;
+        e->thread = t;
+        pt_expect_add(e);
+    }
+    return (int)left;
+}
+
+void pt_ops_unload(struct pt_expect *e)
+{
+    if (!e->kind)
+        return;
+    pt_expect_remove(e);
+    for (u32 i = 0; i < e->fd_count; i++)
+        host_close(e->fds[i].host_fd);
+    free(e->fds);
+    e->kind = 0;
+}
+
+// What failed, as far as the stub can be believed: the index is checked, the operation comes from the
+// context, so that its address is bounded by the caller's own checks alone.
+static void op_failure(struct pt_thread *t, struct platform_event *ret)
+{
+    const struct stub_op *ops = (const struct stub_op *)((u8 *)t->ctx + CTX_OPS);
+    u32 i = __atomic_load_n(&t->ctx->op_done, __ATOMIC_RELAXED);
+    s32 r = __atomic_load_n(&t->ctx->result, __ATOMIC_RELAXED);
+
+    *ret = (struct platform_event){.kind = PLATFORM_OPS_FAILED, .error = r < 0 && r > -4096 ? r : -EIO};
+    if (i < STUB_OPS_MAX) {
+        ret->addr = __atomic_load_n(&ops[i].addr, __ATOMIC_RELAXED);
+        ret->size = __atomic_load_n(&ops[i].size, __ATOMIC_RELAXED);
+    }
+}
+
+int pt_ops_result(struct pt_thread *t, u32 event, struct platform_event *ret)
+{
+    if (event == EVENT_DONE)
+        return 0;
+    if (event == EVENT_OPS_FAILED) {
+        op_failure(t, ret);
+        mutex_lock_nested(&t->space->lock, RANK_LEAF);
+        pt_ops_drop(t->space);
+        mutex_unlock(&t->space->lock);
+        return ret->error;
+    }
+    pt_kill(t->space);
+    *ret = (struct platform_event){.kind = PLATFORM_DEAD};
+    return -ESRCH;
+}
+
+int pt_ops_flush(struct pt_thread *t, bool all, struct platform_event *ret)
+{
+    while (__atomic_load_n(&t->space->op_count, __ATOMIC_ACQUIRE) > (all ? 0 : STUB_OPS_MAX)) {
+        struct pt_expect expect;
+        int r = pt_ops_load(t, &expect);
+        if (r < 0) {
+            *ret = (struct platform_event){.kind = PLATFORM_OPS_FAILED, .error = r};
+            return r;
+        }
+        u32 event = pt_order(t, ORDER_COMMIT, 0, true);
+        pt_ops_unload(&expect);
+        r = pt_ops_result(t, event, ret);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+int platform_as_commit(u32 as, u32 thread)
+{
+    struct pt_space *s = pt_space_get(as);
+    struct pt_thread *t = pt_thread_get(thread);
+    struct platform_event event;
+    if (!s || !t || t->space != s)
+        return -ESRCH;
+    return pt_ops_flush(t, true, &event);
+}

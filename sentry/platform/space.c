@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+// Making address spaces and threads: each is a clone made by a stub in our hands, which then announces itself
+// (notify.c).
+#include "host/host.h"
+#include "host/process.h"
+#include "sentry/platform/internal.h"
+
+// Lets `parent` make the clone that `e` describes: 0 once the new task has been let in.
+static int clone_ordered(struct pt_thread *parent, struct pt_expect *e, u32 order)
+{
+    int r = host_random(&e->cookie, sizeof(e->cookie));
+    if (r < 0)
+        return r;
+    parent->ctx->cookie = e->cookie;
+    parent->ctx->clone_turn = STUB_CTX + ((u64)e->thread->index << STUB_CTX_SHIFT) + CTX_TURN;
+    pt_expect_add(e);
+    r = pt_order_simple(parent, order);
+    if (r == 0)
+        r = pt_expect_wait(e);
+    pt_expect_remove(e);
+    // A stub that says it failed and had its clone let in all the same is lying.
+    if (r < 0 && e->done)
+        pt_kill(e->space);
+    return r;
+}
+
+// Destroys a space whose process may or may not have come to be.
+static void space_discard(struct pt_space *s)
+{
+    platform_as_destroy(s->handle);
+}
+
+static int fork_from(struct pt_thread *parent, u32 *ret_as, u32 *ret_thread)
+{
+    struct pt_space *s = pt_space_alloc();
+    if (!s)
+        return -ENOMEM;
+    struct pt_thread *t = pt_thread_alloc(s);
+    struct pt_expect e = {.kind = STUB_ANNOUNCE_FORK, .space = s, .thread = t};
+    int r = t ? clone_ordered(parent, &e, ORDER_FORK) : -ENOMEM;
+    if (r < 0) {
+        space_discard(s);
+        return r;
+    }
+    *ret_as = s->handle;
+    *ret_thread = t->handle;
+    return 0;
+}
+
+int platform_as_new(u32 *ret_as, u32 *ret_thread)
+{
+    mutex_lock_nested(&pt.zygote_lock, RANK_LEAF);
+    int r = fork_from(pt.zygote, ret_as, ret_thread);
+    pt_thread_idle(pt.zygote);
+    mutex_unlock(&pt.zygote_lock);
+    return r;
+}
+
+int platform_as_fork(u32 thread, u32 *ret_as, u32 *ret_thread)
+{
+    struct pt_thread *t = pt_thread_get(thread);
+    struct platform_event event;
+    if (!t)
+        return -ESRCH;
+    int r = pt_ops_flush(t, true, &event);
+    if (r == 0)
+        r = fork_from(t, ret_as, ret_thread);
+    if (r < 0)
+        return r;
+    struct pt_space *child = pt_space_get(*ret_as);
+    if (child)
+        pt_rewrite_fork(t->space, child);
+    return 0;
+}
+
+static struct pt_thread *take_parked(struct pt_space *s)
+{
+    mutex_lock_nested(&s->lock, RANK_LEAF);
+    struct pt_thread *t = s->parked;
+    if (t)
+        s->parked = t->next;
+    mutex_unlock(&s->lock);
+    return t;
+}
+
+static void park(struct pt_thread *t)
+{
+    struct pt_space *s = t->space;
+    mutex_lock_nested(&s->lock, RANK_LEAF);
+    t->next = s->parked;
+    s->parked = t;
+    mutex_unlock(&s->lock);
+}
+
+// A thread that ended earlier takes on the creator's FP state, as a new one would by the clone.
+static int thread_reuse(struct pt_thread *t, u32 creator)
+{
+    u8 fp[PLATFORM_FP_MAX] __attribute__((aligned(64)));
+    pt_thread_rehandle(t);
+    t->regs_all = true;
+    t->interrupt = 0;
+    int r = platform_fp_get(creator, fp);
+    if (r == 0)
+        r = platform_fp_set(t->handle, fp);
+    return r;
+}
+
+int platform_thread_new(u32 as, u32 creator, u32 *ret_thread)
+{
+    struct pt_space *s = pt_space_get(as);
+    struct pt_thread *c = pt_thread_get(creator), *t;
+    int r;
+
+    if (!s || !c || c->space != s)
+        return -ESRCH;
+    t = take_parked(s);
+    if (t) {
+        r = thread_reuse(t, creator);
+    } else {
+        t = pt_thread_alloc(s);
+        if (!t)
+            return -EAGAIN;
+        struct pt_expect e = {.kind = STUB_ANNOUNCE_THREAD, .space = s, .thread = t};
+        r = clone_ordered(c, &e, ORDER_THREAD);
+    }
+    if (r < 0) {
+        // Without a host thread it waits, unused, for the end of the space.
+        __atomic_store_n(&t->handle, 0, __ATOMIC_RELEASE);
+        return r;
+    }
+    *ret_thread = t->handle;
+    return 0;
+}
+
+void platform_thread_exit(u32 thread)
+{
+    struct pt_thread *t = pt_thread_get(thread);
+    if (!t)
+        return;
+    __atomic_store_n(&t->handle, 0, __ATOMIC_RELEASE);
+    pt_thread_idle(t);
+    t->ctx->ident_on = 0;
+    t->event_time = 0;
+    u32 v = TURN_SENTRY;
+    __atomic_compare_exchange_n(&t->ctx->turn, &v, TURN_SENTRY | TURN_SLEEPS, false,
+                                __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    park(t);
+}
+
+void platform_set_identity(u32 thread, const struct platform_identity *id)
+{
+    struct pt_thread *t = pt_thread_get(thread);
+    if (!t || !pt.config.in_stub_answers)
+        return;
+    if (!id) {
+        __atomic_store_n(&t->ctx->ident_on, 0, __ATOMIC_RELEASE);
+        return;
+    }
+    t->ctx->ident[IDENT_PID] = (s32)id->pid;
+    t->ctx->ident[IDENT_TID] = (s32)id->tid;
+    t->ctx->ident[IDENT_PPID] = (s32)id->ppid;
+    t->ctx->ident[IDENT_UID] = (s32)id->uid;
+    t->ctx->ident[IDENT_EUID] = (s32)id->euid;
+    t->ctx->ident[IDENT_GID] = (s32)id->gid;
+    t->ctx->ident[IDENT_EGID] = (s32)id->egid;
+    __atomic_store_n(&t->ctx->ident_on, 1, __ATOMIC_RELEASE);
+}

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0
+// The hand-over between a sentry thread and its stub. One turn word says who works; the other spins for
+// a while, if there are CPUs to spare and waits have been short, and then sleeps on the word.
+//
+// Hostile input: all of the context area. The turn word only decides whether we go on waiting; each
+// other field is read once.
+#include "base/log.h"
+#include "host/host.h"
+#include "host/process.h"
+#include "sentry/platform/internal.h"
+
+#define SIGNAL_SYS 31
+#define SPIN_NSEC 40000  // longest spin: a few times what a sleep and a wake-up cost
+#define BOUND_SECONDS 10 // a stub that carries out an order takes microseconds
+#define MISSES_MAX 6
+
+static u64 tsc(void)
+{
+    return __builtin_ia32_rdtsc();
+}
+
+void pt_thread_busy(struct pt_thread *t)
+{
+    if (t->active)
+        return;
+    t->active = true;
+    u32 n = __atomic_add_fetch(&pt.active, 1, __ATOMIC_RELAXED);
+    if (n * 2 > pt.cpu_count)
+        __atomic_store_n(&pt.page->no_spin, 1, __ATOMIC_RELAXED);
+}
+
+void pt_thread_idle(struct pt_thread *t)
+{
+    if (!t->active)
+        return;
+    t->active = false;
+    u32 n = __atomic_sub_fetch(&pt.active, 1, __ATOMIC_RELAXED);
+    if (n * 2 <= pt.cpu_count)
+        __atomic_store_n(&pt.page->no_spin, 0, __ATOMIC_RELAXED);
+}
+
+static bool may_spin(void)
+{
+    return !__atomic_load_n(&pt.page->no_spin, __ATOMIC_RELAXED);
+}
+
+static void note_wait(u32 *misses, u64 cycles)
+{
+    if (cycles < pt.spin_cycles)
+        *misses = 0;
+    else if (*misses < MISSES_MAX)
+        ++*misses;
+}
+
+static bool is_stubs(u32 turn)
+{
+    return (turn & ~TURN_SLEEPS) == TURN_STUB;
+}
+
+// Sleeps until it is no longer the stub's turn. False: a bounded wait has lasted too long.
+static bool sleep_for_stub(struct pt_thread *t, bool bounded)
+{
+    struct timespec second = {.tv_sec = 1};
+    u32 *turn = &t->ctx->turn;
+    u32 timeouts = 0;
+
+    for (;;) {
+        u32 v = TURN_STUB;
+        if (!__atomic_compare_exchange_n(turn, &v, TURN_STUB | TURN_SLEEPS, false, __ATOMIC_ACQUIRE,
+                                         __ATOMIC_ACQUIRE) &&
+            !is_stubs(v))
+            return true;
+        if (__atomic_load_n(&t->space->dead, __ATOMIC_ACQUIRE))
+            return true;
+        int r = host_futex_wait(turn, TURN_STUB | TURN_SLEEPS, bounded ? &second : NULL, true);
+        if (r == -ETIMEDOUT && ++timeouts == BOUND_SECONDS)
+            return false;
+    }
+}
+
+static bool wait_for_stub(struct pt_thread *t, bool bounded)
+{
+    u32 *turn = &t->ctx->turn;
+    u64 start = tsc(), limit = pt.spin_cycles >> t->misses;
+    bool good = true;
+
+    while (may_spin()) {
+        for (int i = 0; i < 16; i++) {
+            if (!is_stubs(__atomic_load_n(turn, __ATOMIC_ACQUIRE)))
+                goto out;
+            __builtin_ia32_pause();
+        }
+        if (tsc() - start > limit)
+            break;
+    }
+    good = sleep_for_stub(t, bounded);
+out:
+    t->event_time = tsc();
+    note_wait(&t->misses, t->event_time - start);
+    return good;
+}
+
+// The rounds that the stub may spin for our next answer, from how long we have been taking.
+static u32 stub_rounds(struct pt_thread *t)
+{
+    if (t->event_time)
+        note_wait(&t->stub_misses, tsc() - t->event_time);
+    return may_spin() ? pt.spin_rounds >> t->stub_misses : 0;
+}
+
+u32 pt_order(struct pt_thread *t, u32 order, u32 flags, bool bounded)
+{
+    struct stub_context *ctx = t->ctx;
+
+    pt_thread_busy(t);
+    if (t->fp_load) {
+        flags |= ORDER_FP_LOAD;
+        t->fp_load = false;
+    }
+    ctx->order = order;
+    ctx->order_flags = flags;
+    ctx->spin = stub_rounds(t);
+    u32 old = __atomic_exchange_n(&ctx->turn, TURN_STUB, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&t->space->dead, __ATOMIC_SEQ_CST))
+        return 0;
+    if (old & TURN_SLEEPS)
+        host_futex_wake(&ctx->turn, 1, true);
+    if (!wait_for_stub(t, bounded)) {
+        log_warn("stub %d does not answer order %u: killed", t->space->pid, order);
+        pt_kill(t->space);
+        return 0;
+    }
+    if (__atomic_load_n(&ctx->turn, __ATOMIC_ACQUIRE) == TURN_DEAD ||
+        __atomic_load_n(&t->space->dead, __ATOMIC_ACQUIRE)) {
+        // One thread that ended by itself takes its process along: the guest cannot do that.
+        pt_kill(t->space);
+        return 0;
+    }
+    return __atomic_load_n(&ctx->event, __ATOMIC_RELAXED);
+}
+
+int pt_order_simple(struct pt_thread *t, u32 order)
+{
+    u32 event = pt_order(t, order, 0, true);
+    if (event != EVENT_DONE) {
+        pt_kill(t->space);
+        return -ESRCH;
+    }
+    s32 r = __atomic_load_n(&t->ctx->result, __ATOMIC_RELAXED);
+    return r < 0 ? max(r, -4095) : 0;
+}
+
+static bool is_canonical(u64 addr)
+{
+    return addr < 1ull << 47;
+}
+
+// Registers that guest code can have; false if rip cannot be returned to.
+static bool regs_sanitize(struct user_regs *r)
+{
+    r->cs = USER_CS;
+    r->ss = USER_SS;
+    r->ds = r->es = r->fs = r->gs = 0;
+    r->eflags = (r->eflags & USER_EFLAGS_MASK & ~0x4000ul) | USER_EFLAGS_INIT;
+    if (r->fs_base >= 1ull << 47)
+        r->fs_base = 0;
+    if (r->gs_base >= 1ull << 47)
+        r->gs_base = 0;
+    return is_canonical(r->rip);
+}
+
+static void read_regs(struct user_regs *r, const struct stub_context *ctx)
+{
+    __builtin_memcpy(r, &ctx->regs, 21 * 8);
+    __asm__ volatile("" : : : "memory");
+    r->fs_base = ctx->regs.fs_base;
+    r->gs_base = ctx->regs.gs_base;
+    r->ds = r->es = r->fs = r->gs = 0;
+}
+
+static int read_signal(struct pt_thread *t, struct user_regs *regs, struct platform_event *ret)
+{
+    const struct stub_context *ctx = t->ctx;
+    int signo = __atomic_load_n(&ctx->signo, __ATOMIC_RELAXED);
+
+    switch (signo) {
+    case SIGNAL_SYS:
+        ret->kind = PLATFORM_SYSCALL;
+        regs->orig_rax = regs->rax;
+        return 0;
+    case STUB_SIG_INTERRUPT:
+        ret->kind = PLATFORM_INTERRUPT;
+        regs->orig_rax = (u64)-1;
+        return 0;
+    case SIGSEGV:
+    case SIGBUS:
+    case SIGFPE:
+    case SIGILL:
+    case SIGTRAP:
+        ret->kind = PLATFORM_FAULT;
+        ret->signo = signo;
+        ret->code = __atomic_load_n(&ctx->code, __ATOMIC_RELAXED);
+        ret->trapno = __atomic_load_n(&ctx->trapno, __ATOMIC_RELAXED);
+        ret->error = __atomic_load_n(&ctx->error, __ATOMIC_RELAXED);
+        ret->addr = __atomic_load_n(&ctx->addr, __ATOMIC_RELAXED);
+        regs->orig_rax = (u64)-1;
+        return 0;
+    default:
+        return -EINVAL;
+    }
+}
+
+static void read_event(struct pt_thread *t, u32 event, struct user_regs *regs,
+                       struct platform_event *ret)
+{
+    switch (event) {
+    case EVENT_SYSCALL:
+        read_regs(regs, t->ctx);
+        regs->orig_rax = regs->rax;
+        ret->kind = PLATFORM_SYSCALL;
+        return;
+    case EVENT_SIGNAL:
+        read_regs(regs, t->ctx);
+        if (read_signal(t, regs, ret) < 0)
+            break;
+        if (ret->kind == PLATFORM_SYSCALL && pt.config.use_rewriting)
+            pt_rewrite_trapped(t, regs);
+        return;
+    case EVENT_INTERRUPT:
+        read_regs(regs, t->ctx);
+        regs->orig_rax = (u64)-1;
+        ret->kind = PLATFORM_INTERRUPT;
+        return;
+    case EVENT_OPS_FAILED:
+        t->regs_all = true;
+        pt_ops_result(t, event, ret);
+        return;
+    case EVENT_STUB_FAULT:
+        log_debug("stub %d faulted: signal %d at %#llx", t->space->pid, t->ctx->signo,
+                  (unsigned long long)t->ctx->addr);
+        break;
+    default:
+        break;
+    }
+    pt_kill(t->space);
+    ret->kind = PLATFORM_DEAD;
+}
+
+static void write_regs(struct pt_thread *t, const struct user_regs *regs, bool all)
+{
+    if (all)
+        t->ctx->regs = *regs;
+    else
+        t->ctx->regs.rax = regs->rax;
+}
+
+int platform_switch(u32 thread, struct user_regs *regs, u32 flags, struct platform_event *ret)
+{
+    struct pt_thread *t = pt_thread_get(thread);
+    struct pt_expect expect = {.kind = 0};
+    bool all;
+
+    if (!t)
+        return -ESRCH;
+    *ret = (struct platform_event){.kind = PLATFORM_INTERRUPT};
+    all = flags & PLATFORM_REGS_ALL || t->regs_all;
+    if (all && !regs_sanitize(regs)) {
+        *ret = (struct platform_event){
+            .kind = PLATFORM_FAULT, .signo = SIGSEGV, .code = SI_KERNEL, .trapno = 13};
+        t->regs_all = true;
+        return 0;
+    }
+    t->ctx->interrupted = 0;
+    __atomic_store_n(&t->in_guest, 1, __ATOMIC_SEQ_CST);
+    if (unlikely(__atomic_exchange_n(&t->interrupt, 0, __ATOMIC_SEQ_CST))) {
+        __atomic_store_n(&t->in_guest, 0, __ATOMIC_RELAXED);
+        t->regs_all |= all;
+        if (!all)
+            t->ctx->regs.rax = regs->rax;
+        return 0;
+    }
+    if (unlikely(__atomic_load_n(&t->space->op_count, __ATOMIC_ACQUIRE))) {
+        int left = pt_ops_flush(t, false, ret) < 0 ? -1 : pt_ops_load(t, &expect);
+        if (left < 0) {
+            __atomic_store_n(&t->in_guest, 0, __ATOMIC_RELAXED);
+            t->regs_all = true;
+            if (ret->kind == PLATFORM_INTERRUPT)
+                *ret = (struct platform_event){.kind = PLATFORM_OPS_FAILED, .error = left};
+            return 0;
+        }
+    }
+    write_regs(t, regs, all);
+    t->regs_all = false;
+    u32 event = pt_order(t, ORDER_RESUME, all ? ORDER_REGS_ALL : 0, false);
+    __atomic_store_n(&t->in_guest, 0, __ATOMIC_RELAXED);
+    pt_ops_unload(&expect);
+    if (event)
+        read_event(t, event, regs, ret);
+    else
+        ret->kind = PLATFORM_DEAD;
+    if (ret->kind == PLATFORM_INTERRUPT)
+        __atomic_store_n(&t->interrupt, 0, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+void platform_interrupt(u32 thread)
+{
+    struct pt_thread *t = pt_thread_get(thread);
+    if (!t || __atomic_exchange_n(&t->interrupt, 1, __ATOMIC_SEQ_CST))
+        return;
+    if (!__atomic_load_n(&t->in_guest, __ATOMIC_SEQ_CST))
+        return;
+    struct pt_space *s = t->space;
+    mutex_lock_nested(&s->lock, RANK_LEAF);
+    if (t->handle == thread && !s->reaped && t->tid)
+        host_tgkill(s->pid, t->tid, STUB_SIG_INTERRUPT);
+    mutex_unlock(&s->lock);
+}
+
+void platform_block_begin(u32 thread)
+{
+    struct pt_thread *t = pt_thread_get(thread);
+    if (!t)
+        return;
+    u32 v = TURN_SENTRY;
+    __atomic_compare_exchange_n(&t->ctx->turn, &v, TURN_SENTRY | TURN_SLEEPS, false,
+                                __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    pt_thread_idle(t);
+    t->event_time = 0;
+}
+
+void platform_block_end(u32 thread)
+{
+    struct pt_thread *t = pt_thread_get(thread);
+    if (t)
+        pt_thread_busy(t);
+}

@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: Apache-2.0
+// The stub's loop: post an event, wait for the sentry's order, carry it out, enter the guest.
+// Freestanding, general registers only (the guest's FP registers stay live throughout), no
+// variables but the context area. Whatever is here, guest code can run it at any point.
+#include "stub/layout.h"
+
+#include <linux/filter.h>
+#include <linux/futex.h>
+#include <linux/mman.h>
+#include <linux/prctl.h>
+#include <linux/seccomp.h>
+#include <linux/signal.h>
+#include <asm/unistd_64.h>
+
+// struct sigcontext of the x86-64 signal frame, in the kernel's order.
+struct signal_regs {
+    u64 r8, r9, r10, r11, r12, r13, r14, r15;
+    u64 rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, eflags;
+    u16 cs, gs, fs, ss;
+    u64 err, trapno, oldmask, cr2;
+    const void *fpstate;
+};
+
+struct signal_frame {
+    u64 flags, link;
+    stack_t stack;
+    struct signal_regs regs;
+};
+
+#define SIGNAL_SYS 31
+#define EFLAGS_TF 0x100
+
+extern const char stub_text_end[], stub_resume_begin[], stub_resume_end[];
+
+void stub_resume(struct stub_context *ctx, bool fast);
+_Noreturn void stub_run_on(struct stub_context *ctx, void (*fn)(struct stub_context *));
+_Noreturn void stub_return_to(const u64 *gregs, const void *fp, u64 features);
+long stub_fork(u64 cookie);
+long stub_thread(u64 cookie, u64 turn);
+_Noreturn void stub_fast(struct stub_context *ctx);
+_Noreturn void stub_signal(int sig, siginfo_t *info, struct signal_frame *frame);
+_Noreturn void stub_interrupted(struct stub_context *ctx);
+_Noreturn void stub_process_start(struct stub_context *ctx);
+_Noreturn void stub_thread_start(struct stub_context *ctx);
+_Noreturn void stub_zygote(struct stub_context *ctx);
+
+static const struct stub_global *global_page(void)
+{
+    return (const struct stub_global *)STUB_GLOBAL;
+}
+
+static inline long call6(long nr, long a, long b, long c, long d, long e, long f)
+{
+    long ret;
+    register long r10 __asm__("r10") = d;
+    register long r8 __asm__("r8") = e;
+    register long r9 __asm__("r9") = f;
+    __asm__ volatile("syscall"
+                     : "=a"(ret)
+                     : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                     : "rcx", "r11", "memory");
+    return ret;
+}
+
+static inline u64 read_fs_base(void)
+{
+    u64 v;
+    __asm__ volatile("rdfsbase %0" : "=r"(v));
+    return v;
+}
+
+static inline u64 read_gs_base(void)
+{
+    u64 v;
+    __asm__ volatile("rdgsbase %0" : "=r"(v));
+    return v;
+}
+
+static inline void write_fs_base(u64 v)
+{
+    __asm__ volatile("wrfsbase %0" : : "r"(v));
+}
+
+static inline void write_gs_base(u64 v)
+{
+    __asm__ volatile("wrgsbase %0" : : "r"(v));
+}
+
+static void fp_load(const void *fp)
+{
+    u64 m = global_page()->fp_features;
+    __asm__ volatile("xrstor64 (%0)" : : "r"(fp), "a"((u32)m), "d"((u32)(m >> 32)) : "memory");
+}
+
+static void fp_save(void *fp)
+{
+    u64 m = global_page()->fp_features;
+    __asm__ volatile("xsave64 (%0)" : : "r"(fp), "a"((u32)m), "d"((u32)(m >> 32)) : "memory");
+}
+
+static void post(struct stub_context *ctx, u32 event)
+{
+    ctx->event = event;
+    if (__atomic_exchange_n(&ctx->turn, TURN_SENTRY, __ATOMIC_SEQ_CST) & TURN_SLEEPS)
+        call6(__NR_futex, (long)&ctx->turn, FUTEX_WAKE, 1, 0, 0, 0);
+}
+
+// Spins while the sentry allows it, then sleeps, until it is the stub's turn.
+static void wait(struct stub_context *ctx)
+{
+    for (u32 i = __atomic_load_n(&ctx->spin, __ATOMIC_RELAXED); i; i--) {
+        u32 t = __atomic_load_n(&ctx->turn, __ATOMIC_ACQUIRE);
+        if ((t & ~TURN_SLEEPS) == TURN_STUB)
+            return;
+        if (t & TURN_SLEEPS || __atomic_load_n(&global_page()->no_spin, __ATOMIC_RELAXED))
+            break;
+        __builtin_ia32_pause();
+    }
+    for (;;) {
+        u32 t = TURN_SENTRY;
+        if (__atomic_compare_exchange_n(&ctx->turn, &t, TURN_SENTRY | TURN_SLEEPS, false,
+                                        __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE) ||
+            t == (TURN_SENTRY | TURN_SLEEPS))
+            call6(__NR_futex, (long)&ctx->turn, FUTEX_WAIT, TURN_SENTRY | TURN_SLEEPS, 0, 0, 0);
+        else if ((t & ~TURN_SLEEPS) == TURN_STUB)
+            return;
+    }
+}
+
+static long op_run(const struct stub_op *op)
+{
+    switch (op->kind) {
+    case OP_MAP:
+        return call6(__NR_mmap, (long)op->addr, (long)op->size, op->prot,
+                     (long)(op->flags | MAP_FIXED), op->slot, (long)op->off);
+    case OP_UNMAP:
+        return call6(__NR_munmap, (long)op->addr, (long)op->size, 0, 0, 0, 0);
+    case OP_PROTECT:
+        return call6(__NR_mprotect, (long)op->addr, (long)op->size, op->prot, 0, 0, 0);
+    case OP_MOVE:
+        return call6(__NR_mremap, (long)op->addr, (long)op->size, (long)op->size,
+                     MREMAP_MAYMOVE | MREMAP_FIXED, (long)op->off, 0);
+    case OP_CLOSE:
+        call6(__NR_close, op->slot, 0, 0, 0, 0, 0);
+        return 0;
+    case OP_FDS:
+        return call6(STUB_ANNOUNCE_NR, STUB_ANNOUNCE_FDS, 0, 0, 0, 0, 0);
+    }
+    return -22;
+}
+
+// Carries out the list; false if one failed.
+static bool ops_run(struct stub_context *ctx)
+{
+    const struct stub_op *ops = (const struct stub_op *)((char *)ctx + CTX_OPS);
+    u32 count = ctx->op_count;
+    ctx->op_count = 0;
+    for (u32 i = 0; i < count && i < STUB_OPS_MAX; i++) {
+        long r = op_run(&ops[i]);
+        if (r < 0 && r > -4096) {
+            ctx->op_done = i;
+            ctx->result = (s32)r;
+            return false;
+        }
+    }
+    ctx->result = 0;
+    return true;
+}
+
+static u32 order_run(struct stub_context *ctx)
+{
+    u32 order = ctx->order;
+    if (ctx->op_count && !ops_run(ctx))
+        return EVENT_OPS_FAILED;
+    switch (order) {
+    case ORDER_FORK:
+        ctx->result = (s32)stub_fork(ctx->cookie);
+        break;
+    case ORDER_THREAD:
+        ctx->result = (s32)stub_thread(ctx->cookie, ctx->clone_turn);
+        break;
+    case ORDER_FP_SAVE:
+        fp_save((char *)ctx + CTX_FP);
+        break;
+    default:
+        break;
+    }
+    return order == ORDER_RESUME ? 0 : EVENT_DONE;
+}
+
+// Waits for orders until one is to enter the guest, and does so. `fast`: the registers that the
+// quick way out restores are enough.
+static _Noreturn void serve(struct stub_context *ctx, bool fast)
+{
+    for (;;) {
+        wait(ctx);
+        u32 flags = ctx->order_flags;
+        if (flags & ORDER_FP_LOAD)
+            fp_load((char *)ctx + CTX_FP);
+        u32 event = order_run(ctx);
+        if (flags & ORDER_REGS_ALL) {
+            fast = false;
+            if (global_page()->has_fsgsbase) {
+                write_fs_base(ctx->regs.fs_base);
+                write_gs_base(ctx->regs.gs_base ? ctx->regs.gs_base : (u64)ctx);
+            } else {
+                call6(__NR_arch_prctl, 0x1002, (long)ctx->regs.fs_base, 0, 0, 0, 0);
+                call6(__NR_arch_prctl, 0x1001, (long)ctx->regs.gs_base, 0, 0, 0, 0);
+            }
+        }
+        if (event)
+            post(ctx, event);
+        else
+            stub_resume(ctx, fast);
+    }
+}
+
+static _Noreturn void post_and_serve(struct stub_context *ctx, u32 event, bool fast)
+{
+    post(ctx, event);
+    serve(ctx, fast);
+}
+
+static void save_bases(struct stub_context *ctx)
+{
+    if (!global_page()->has_fsgsbase)
+        return;
+    u64 gs = read_gs_base();
+    ctx->regs.fs_base = read_fs_base();
+    ctx->regs.gs_base = gs == (u64)ctx ? 0 : gs;
+}
+
+// True if the call concerns the caller alone and is answered here.
+static bool answer(struct stub_context *ctx)
+{
+    static const u8 ident_of[] = {
+        [__NR_getpid] = IDENT_PID + 1,   [__NR_gettid] = IDENT_TID + 1,
+        [__NR_getppid] = IDENT_PPID + 1, [__NR_getuid] = IDENT_UID + 1,
+        [__NR_geteuid] = IDENT_EUID + 1, [__NR_getgid] = IDENT_GID + 1,
+        [__NR_getegid] = IDENT_EGID + 1,
+    };
+    u64 nr = ctx->regs.rax;
+    if (!ctx->ident_on)
+        return false;
+    if (nr == __NR_sched_yield) {
+        ctx->regs.rax = 0;
+        call6(__NR_sched_yield, 0, 0, 0, 0, 0, 0);
+    } else if (nr < sizeof(ident_of) && ident_of[nr]) {
+        ctx->regs.rax = (u64)ctx->ident[ident_of[nr] - 1] & 0xffffffff;
+    } else {
+        return false;
+    }
+    ctx->answered++;
+    return true;
+}
+
+// A rewritten site was entered; the registers are in ctx->regs.
+void stub_fast(struct stub_context *ctx)
+{
+    if (answer(ctx))
+        stub_resume(ctx, true);
+    save_bases(ctx);
+    post_and_serve(ctx, EVENT_SYSCALL, !(ctx->regs.eflags & EFLAGS_TF));
+}
+
+void stub_interrupted(struct stub_context *ctx)
+{
+    ctx->interrupted = 0;
+    ctx->regs.orig_rax = (u64)-1;
+    post_and_serve(ctx, EVENT_INTERRUPT, false);
+}
+
+static void copy_gregs(struct user_regs *to, const struct signal_regs *from)
+{
+    to->r15 = from->r15;
+    to->r14 = from->r14;
+    to->r13 = from->r13;
+    to->r12 = from->r12;
+    to->rbp = from->rbp;
+    to->rbx = from->rbx;
+    to->r11 = from->r11;
+    to->r10 = from->r10;
+    to->r9 = from->r9;
+    to->r8 = from->r8;
+    to->rax = from->rax;
+    to->rcx = from->rcx;
+    to->rdx = from->rdx;
+    to->rsi = from->rsi;
+    to->rdi = from->rdi;
+    to->rip = from->rip;
+    to->cs = 0x33;
+    to->eflags = from->eflags;
+    to->rsp = from->rsp;
+    to->ss = 0x2b;
+}
+
+static _Noreturn void post_signal(struct stub_context *ctx)
+{
+    post_and_serve(ctx, EVENT_SIGNAL, false);
+}
+
+static _Noreturn void signal_in_guest(struct stub_context *ctx, int sig, const siginfo_t *info,
+                                      struct signal_regs *sc)
+{
+    copy_gregs(&ctx->regs, sc);
+    ctx->regs.orig_rax = sig == SIGNAL_SYS ? sc->rax : (u64)-1;
+    ctx->signo = sig;
+    ctx->code = info->si_code;
+    ctx->addr = (u64)info->si_addr;
+    ctx->trapno = (s32)sc->trapno;
+    ctx->error = (s32)sc->err;
+    fp_load(sc->fpstate);
+    if (sig == SIGNAL_SYS && answer(ctx))
+        stub_resume(ctx, false);
+    save_bases(ctx);
+    stub_run_on(ctx, post_signal);
+}
+
+// The kernel is on the context's signal stack.
+void stub_signal(int sig, siginfo_t *info, struct signal_frame *frame)
+{
+    struct stub_context *ctx = (struct stub_context *)((u64)frame & ~(u64)(STUB_CTX_SIZE - 1));
+    struct signal_regs *sc = &frame->regs;
+    u64 rip = sc->rip;
+
+    if (rip < STUB_TEXT || rip >= STUB_TEXT + STUB_TEXT_MAX)
+        signal_in_guest(ctx, sig, info, sc);
+    if (sig != STUB_SIG_INTERRUPT) {
+        ctx->signo = sig;
+        ctx->addr = (u64)info->si_addr;
+        ctx->regs.rip = rip;
+        for (;;)
+            post_and_serve(ctx, EVENT_STUB_FAULT, false);
+    }
+    if (rip >= (u64)stub_resume_begin && rip < (u64)stub_resume_end) {
+        fp_load(sc->fpstate);
+        stub_run_on(ctx, stub_interrupted);
+    }
+    ctx->interrupted = 1;
+    stub_return_to((const u64 *)sc, sc->fpstate, global_page()->fp_features);
+}
+
+// A new thread, or the only one of a new process, once the sentry has let it in.
+void stub_thread_start(struct stub_context *ctx)
+{
+    struct {
+        u64 sp;
+        s32 flags;
+        u64 size;
+    } stack = {(u64)ctx + CTX_SIGSTACK, 0, CTX_SIGSTACK_SIZE};
+
+    if (call6(__NR_sigaltstack, (long)&stack, 0, 0, 0, 0, 0) < 0)
+        for (;;)
+            call6(__NR_exit, 1, 0, 0, 0, 0, 0);
+    if (global_page()->has_fsgsbase)
+        write_gs_base((u64)ctx);
+    serve(ctx, false);
+}
+
+void stub_process_start(struct stub_context *ctx)
+{
+    call6(__NR_prctl, PR_SET_PDEATHSIG, 9, 0, 0, 0, 0);
+    stub_thread_start(ctx);
+}
+
+// The zygote: all that came from the sentry goes, then the filter is put on.
+void stub_zygote(struct stub_context *ctx)
+{
+    struct sock_fprog prog = {(u16)ctx->fprog_count, (void *)((char *)ctx + CTX_OPS)};
+    u32 flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+    long r;
+
+    call6(__NR_munmap, 0, STUB_BASE, 0, 0, 0, 0);
+    call6(__NR_close_range, 0, 0x7fffffff, 0, 0, 0, 0);
+    call6(__NR_prctl, PR_SET_PDEATHSIG, 9, 0, 0, 0, 0);
+    r = call6(__NR_seccomp, SECCOMP_SET_MODE_FILTER,
+              flags | (1u << 5), // WAIT_KILLABLE_RECV, since Linux 5.19
+              (long)&prog, 0, 0, 0);
+    if (r < 0)
+        r = call6(__NR_seccomp, SECCOMP_SET_MODE_FILTER, flags, (long)&prog, 0, 0, 0);
+    ctx->listener = (u64)r;
+    post(ctx, EVENT_DONE);
+    stub_thread_start(ctx);
+}

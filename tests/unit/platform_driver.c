@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/unit/platform_driver.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "host/host.h"
+
+
+static int text_fd;
+static u64 text_base;
+
+// Marks where the section is: all guest code is within GUEST_TEXT_SIZE of it.
+guest_code void guest_anchor(void);
+void guest_anchor(void)
+{
+    __asm__ volatile("nop");
+}
+
+void driver_init(const struct platform_config *config)
+{
+    static bool done;
+    if (done)
+        return;
+    done = true;
+    assert_int_equal(platform_init(config), 0);
+    text_base = page_down((u64)guest_anchor) - GUEST_TEXT_SIZE / 2;
+    text_fd = host_memfd_create("text", MFD_CLOEXEC);
+    assert_true(text_fd >= 0);
+    for (u64 off = 0; off < GUEST_TEXT_SIZE; off += PAGE_SIZE) {
+        u8 zero[PAGE_SIZE] = {0};
+        if (host_pwrite(text_fd, (void *)(text_base + off), PAGE_SIZE, (s64)off) != PAGE_SIZE)
+            host_pwrite(text_fd, zero, PAGE_SIZE, (s64)off);
+    }
+}
+
+u64 guest_address(const void *p)
+{
+    return (u64)p - text_base + GUEST_TEXT;
+}
+
+void guest_new(struct guest *g, void *fn, u64 arg)
+{
+    *g = (struct guest){.flags = PLATFORM_REGS_ALL};
+    assert_int_equal(platform_as_new(&g->as, &g->thread), 0);
+    g->data_fd = host_memfd_create("data", MFD_CLOEXEC);
+    assert_int_equal(host_ftruncate(g->data_fd, GUEST_DATA_SIZE), 0);
+    g->data = host_mmap(NULL, GUEST_DATA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, g->data_fd, 0);
+    assert_false(host_is_error(g->data));
+    assert_int_equal(platform_as_set_fd(g->as, SLOT_TEXT, text_fd), 0);
+    assert_int_equal(platform_as_set_fd(g->as, SLOT_DATA, g->data_fd), 0);
+    assert_int_equal(platform_as_map(g->as, GUEST_TEXT, GUEST_TEXT_SIZE, PROT_READ | PROT_EXEC,
+                                     SLOT_TEXT, 0, true), 0);
+    assert_int_equal(platform_as_map(g->as, GUEST_DATA, GUEST_DATA_SIZE, PROT_READ | PROT_WRITE,
+                                     SLOT_DATA, 0, false), 0);
+    g->regs.rip = guest_address(fn);
+    g->regs.rdi = arg;
+    g->regs.rsp = GUEST_STACK_TOP - 4096 - 8;
+}
+
+int guest_run(struct guest *g)
+{
+    int r = platform_switch(g->thread, &g->regs, g->flags, &g->event);
+    assert_int_equal(r, 0);
+    g->flags = PLATFORM_REGS_RAX;
+    return (int)g->event.kind;
+}
+
+u64 guest_syscall(struct guest *g)
+{
+    int kind = guest_run(g);
+    if (kind != PLATFORM_SYSCALL)
+        print_error("event %d signo %d code %d addr %#lx error %d rip %#lx\n", kind, g->event.signo,
+                    g->event.code, g->event.addr, g->event.error, g->regs.rip);
+    assert_int_equal(kind, PLATFORM_SYSCALL);
+    return g->regs.orig_rax;
+}
+
+void guest_return(struct guest *g, u64 value)
+{
+    g->regs.rax = value;
+}
+
+void guest_free(struct guest *g)
+{
+    platform_as_destroy(g->as);
+    host_munmap(g->data, GUEST_DATA_SIZE);
+    host_close(g->data_fd);
+}

@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "abi/errno.h"
+#include "base/log.h"
+#include "host/host.h"
+#include "host/process.h"
+#include "tests/unit/platform_driver.h"
+
+// --- system calls and faults ---
+
+guest_code static void guest_two_calls(long arg)
+{
+    long r = guest_call(1000, arg, 2, 3);
+    guest_call(1001, r, 0, 0);
+    for (;;)
+        guest_call(60, 0, 0, 0);
+}
+
+static void test_syscall(void **state)
+{
+    struct guest g;
+    guest_new(&g, guest_two_calls, 77);
+    assert_int_equal(guest_syscall(&g), 1000);
+    assert_int_equal(g.regs.rdi, 77);
+    assert_int_equal(g.regs.rsi, 2);
+    assert_int_equal(g.regs.rdx, 3);
+    assert_int_equal(g.regs.cs, USER_CS);
+    assert_int_equal(g.regs.gs_base, 0);
+    guest_return(&g, 4242);
+    assert_int_equal(guest_syscall(&g), 1001);
+    assert_int_equal(g.regs.rdi, 4242);
+    assert_int_equal(guest_syscall(&g), 60);
+    guest_free(&g);
+}
+
+guest_code static void guest_fault(u64 *p)
+{
+    *p = 5;
+    guest_call(1002, (long)*p, 0, 0);
+    __asm__ volatile("ud2");
+}
+
+static void test_fault(void **state)
+{
+    struct guest g;
+    guest_new(&g, guest_fault, 0x20000000);
+    assert_int_equal(guest_run(&g), PLATFORM_FAULT);
+    assert_int_equal(g.event.signo, SIGSEGV);
+    assert_int_equal(g.event.code, SEGV_MAPERR);
+    assert_int_equal(g.event.addr, 0x20000000);
+    assert_int_equal(g.event.trapno, 14);
+    assert_true(g.event.error & PLATFORM_PF_WRITE);
+    assert_int_equal(g.regs.orig_rax, -1);
+    assert_int_equal(platform_as_map(g.as, 0x20000000, PAGE_SIZE, PROT_READ, SLOT_DATA, 0, false), 0);
+    assert_int_equal(guest_run(&g), PLATFORM_FAULT);
+    assert_int_equal(g.event.code, SEGV_ACCERR);
+    assert_int_equal(platform_as_protect(g.as, 0x20000000, PAGE_SIZE, PROT_READ | PROT_WRITE), 0);
+    assert_int_equal(guest_syscall(&g), 1002);
+    assert_int_equal(g.regs.rdi, 5);
+    assert_int_equal(g.data[0], 5);
+    assert_int_equal(guest_run(&g), PLATFORM_FAULT);
+    assert_int_equal(g.event.signo, SIGILL);
+    guest_free(&g);
+}
+
+static void test_bad_rip(void **state)
+{
+    struct guest g;
+    guest_new(&g, guest_fault, 0);
+    g.regs.rip = 1ull << 63;
+    assert_int_equal(guest_run(&g), PLATFORM_FAULT);
+    assert_int_equal(g.event.signo, SIGSEGV);
+    g.regs.rip = 0x1234000;
+    g.flags = PLATFORM_REGS_ALL;
+    assert_int_equal(guest_run(&g), PLATFORM_FAULT);
+    assert_int_equal(g.event.addr, 0x1234000);
+    guest_free(&g);
+}
+
+// --- operations ---
+
+static void test_ops(void **state)
+{
+    struct guest g;
+    guest_new(&g, guest_two_calls, 1);
+    assert_int_equal(platform_as_commit(g.as, g.thread), 0);
+    assert_int_equal(platform_as_pending(g.as), 0);
+    // More than one list, not mergeable.
+    for (u64 i = 0; i < 500; i++)
+        assert_int_equal(platform_as_map(g.as, 0x30000000 + i * 0x2000, PAGE_SIZE, PROT_READ,
+                                         SLOT_DATA, 0, false), 0);
+    assert_int_equal(platform_as_pending(g.as), 500);
+    assert_int_equal(guest_syscall(&g), 1000);
+    assert_int_equal(platform_as_pending(g.as), 0);
+    // Neighbours merge.
+    for (u64 i = 0; i < 16; i++)
+        assert_int_equal(platform_as_map(g.as, 0x50000000 + i * PAGE_SIZE, PAGE_SIZE, PROT_READ,
+                                         SLOT_DATA, i * PAGE_SIZE, false), 0);
+    assert_int_equal(platform_as_pending(g.as), 1);
+    assert_int_equal(platform_as_move(g.as, 0x50000000, 16 * PAGE_SIZE, 0x60000000), 0);
+    assert_int_equal(platform_as_unmap(g.as, 0x60000000, PAGE_SIZE), 0);
+    assert_int_equal(platform_as_commit(g.as, g.thread), 0);
+    // Failures come back.
+    assert_int_equal(platform_as_map(g.as, 0x70000000, PAGE_SIZE, PROT_READ, 99, 0, false), 0);
+    assert_int_equal(platform_as_commit(g.as, g.thread), -EBADF);
+    assert_int_equal(platform_as_map(g.as, 0x70000000, PAGE_SIZE, PROT_READ, 99, 0, false), 0);
+    assert_int_equal(guest_run(&g), PLATFORM_OPS_FAILED);
+    assert_int_equal(g.event.error, -EBADF);
+    assert_int_equal(g.event.addr, 0x70000000);
+    assert_int_equal(guest_syscall(&g), 1001);
+    assert_int_equal(platform_as_map(g.as, PLATFORM_GUEST_TOP, PAGE_SIZE, PROT_READ, 1, 0, false),
+                     -EINVAL);
+    assert_int_equal(platform_as_unmap(g.as, 0x1000, PLATFORM_GUEST_TOP), -EINVAL);
+    assert_int_equal(platform_as_set_fd(g.as, 0, 1), -EBADF);
+    guest_free(&g);
+    assert_int_equal(platform_as_unmap(g.as, 0x1000, PAGE_SIZE), -ESRCH);
+}
+
+// --- interrupts ---
+
+guest_code static void guest_spin(u64 *count)
+{
+    for (;;)
+        ++*(volatile u64 *)count;
+}
+
+static u32 storm_thread;
+static u32 storm_stop;
+
+static void *storm(void *arg)
+{
+    while (!__atomic_load_n(&storm_stop, __ATOMIC_RELAXED))
+        platform_interrupt(storm_thread);
+    return NULL;
+}
+
+static void test_interrupt(void **state)
+{
+    struct guest g;
+    pthread_t t;
+    guest_new(&g, guest_spin, GUEST_DATA);
+    platform_interrupt(g.thread);
+    assert_int_equal(guest_run(&g), PLATFORM_INTERRUPT);
+    storm_thread = g.thread;
+    storm_stop = 0;
+    pthread_create(&t, NULL, storm, NULL);
+    for (int i = 0; i < 3000; i++)
+        assert_int_equal(guest_run(&g), PLATFORM_INTERRUPT);
+    storm_stop = 1;
+    pthread_join(t, NULL);
+    guest_free(&g);
+}
+
+// Counts in registers and in FP registers, and makes calls; all must survive any interrupt.
+guest_code static void guest_count(u64 *data)
+{
+    __asm__ volatile("xor %%ebx, %%ebx\n"
+                     "mov $1, %%eax\n"
+                     "cvtsi2sd %%eax, %%xmm7\n"
+                     "xorpd %%xmm6, %%xmm6\n"
+                     "1: inc %%rbx\n"
+                     "addsd %%xmm7, %%xmm6\n"
+                     "mov $1003, %%eax\n"
+                     "mov %%rbx, %%rdi\n"
+                     "cvttsd2si %%xmm6, %%rsi\n"
+                     "lea -8(%%rsp), %%rdx\n"
+                     "mov %%rbx, (%%rdx)\n"
+                     "stc\n"
+                     "syscall\n"
+                     "jnc 2f\n"
+                     "cmp %%rbx, -8(%%rsp)\n"
+                     "jne 2f\n"
+                     "jmp 1b\n"
+                     "2: ud2\n"
+                     :
+                     : "r"(data)
+                     : "memory");
+}
+
+static void test_interrupt_calls(void **state)
+{
+    struct guest g;
+    pthread_t t;
+    u64 calls = 0, interrupts = 0;
+    guest_new(&g, guest_count, GUEST_DATA);
+    storm_thread = g.thread;
+    storm_stop = 0;
+    pthread_create(&t, NULL, storm, NULL);
+    while (calls < 3000) {
+        int kind = guest_run(&g);
+        if (kind == PLATFORM_INTERRUPT) {
+            interrupts++;
+            g.flags = interrupts & 1 ? PLATFORM_REGS_ALL : PLATFORM_REGS_RAX;
+            continue;
+        }
+        if (kind != PLATFORM_SYSCALL)
+            print_error("event %d signo %d rip %#lx calls %lu\n", kind, g.event.signo, g.regs.rip, calls);
+        assert_int_equal(kind, PLATFORM_SYSCALL);
+        assert_int_equal(g.regs.rdi, ++calls);
+        assert_int_equal(g.regs.rsi, calls);
+        g.regs.rax = 0;
+    }
+    storm_stop = 1;
+    pthread_join(t, NULL);
+    assert_true(interrupts > 0);
+    guest_free(&g);
+}
+
+// --- FP state ---
+
+static void test_fp(void **state)
+{
+    struct guest g;
+    u8 image[PLATFORM_FP_MAX] __attribute__((aligned(64)));
+    double six;
+    guest_new(&g, guest_count, 0);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(guest_syscall(&g), 1003);
+    assert_int_equal(platform_fp_get(g.thread, image), 0);
+    memcpy(&six, image + 160 + 6 * 16, 8);
+    assert_true(six == 5.0);
+    six = 1000.0;
+    memcpy(image + 160 + 6 * 16, &six, 8);
+    assert_int_equal(platform_fp_set(g.thread, image), 0);
+    assert_int_equal(guest_syscall(&g), 1003);
+    assert_int_equal(g.regs.rsi, 1001);
+    memset(image + 512, 0xff, 64); // what cannot be is dropped
+    assert_int_equal(platform_fp_set(g.thread, image), 0);
+    assert_int_equal(guest_syscall(&g), 1003);
+    memset(image + 24, 0xff, 4);
+    assert_int_equal(platform_fp_set(g.thread, image), -EINVAL);
+    platform_fp_reset(g.thread);
+    assert_int_equal(guest_syscall(&g), 1003);
+    assert_int_equal(g.regs.rsi, 0);
+    guest_free(&g);
+}
+
+// --- fork and threads ---
+
+static void test_fork(void **state)
+{
+    struct guest g, c;
+    guest_new(&g, guest_count, 0);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(guest_syscall(&g), 1003);
+    c = g;
+    assert_int_equal(platform_as_fork(g.thread, &c.as, &c.thread), 0);
+    c.flags = PLATFORM_REGS_ALL;
+    c.regs.rax = 0;
+    for (u64 i = 6; i < 100; i++) {
+        assert_int_equal(guest_syscall(&g), 1003);
+        assert_int_equal(g.regs.rdi, i);
+        assert_int_equal(g.regs.rsi, i);
+        // Data is shared by mapping: give the child a stack of its own before it runs.
+        if (i == 6)
+            c.regs.rsp -= 0x8000, memcpy(c.data + (c.regs.rsp - GUEST_DATA) - 8, &(u64){5}, 8);
+        assert_int_equal(guest_syscall(&c), 1003);
+        assert_int_equal(c.regs.rdi, i);
+        assert_int_equal(c.regs.rsi, i);
+    }
+    platform_as_destroy(c.as);
+    guest_free(&g);
+}
+
+static void *runner(void *arg)
+{
+    struct guest *g = arg;
+    for (u64 i = 1; i <= 2000; i++) {
+        if (guest_run(g) != PLATFORM_SYSCALL || g->regs.rdi != i || g->regs.rsi != i)
+            return (void *)i;
+        g->regs.rax = 0;
+    }
+    return NULL;
+}
+
+#define THREADS 4
+
+static void test_threads(void **state)
+{
+    struct guest g, t[THREADS];
+    pthread_t p[THREADS];
+    guest_new(&g, guest_two_calls, 0);
+    assert_int_equal(guest_syscall(&g), 1000);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < THREADS; i++) {
+            t[i] = g;
+            assert_int_equal(platform_thread_new(g.as, g.thread, &t[i].thread), 0);
+            t[i].flags = PLATFORM_REGS_ALL;
+            t[i].regs.rip = guest_address(guest_count);
+            t[i].regs.rsp -= 0x4000 * (u64)(i + 1);
+            assert_int_equal(pthread_create(&p[i], NULL, runner, &t[i]), 0);
+        }
+        for (int i = 0; i < THREADS; i++) {
+            void *r;
+            pthread_join(p[i], &r);
+            assert_null(r);
+            platform_thread_exit(t[i].thread);
+            assert_int_equal(platform_switch(t[i].thread, &t[i].regs, 0, &t[i].event), -ESRCH);
+        }
+    }
+    guest_free(&g);
+}
+
+// --- death ---
+
+static void *wait_for_death(void *arg)
+{
+    struct guest *g = arg;
+    return (void *)(uintptr_t)guest_run(g);
+}
+
+static void test_kill(void **state)
+{
+    struct guest g;
+    pthread_t t;
+    void *r;
+    guest_new(&g, guest_spin, GUEST_DATA);
+    assert_int_equal(platform_as_commit(g.as, g.thread), 0);
+    pthread_create(&t, NULL, wait_for_death, &g);
+    while (!__atomic_load_n((u64 *)g.data, __ATOMIC_RELAXED))
+        __builtin_ia32_pause();
+    platform_as_kill(g.as);
+    pthread_join(t, &r);
+    assert_int_equal((uintptr_t)r, PLATFORM_DEAD);
+    assert_int_equal(guest_run(&g), PLATFORM_DEAD);
+    u32 as, thread;
+    assert_int_equal(platform_as_fork(g.thread, &as, &thread), -ESRCH);
+    guest_free(&g);
+}
+
+static void test_many(void **state)
+{
+    for (int i = 0; i < 100; i++) {
+        struct guest g, c;
+        guest_new(&g, guest_two_calls, i);
+        assert_int_equal(guest_syscall(&g), 1000);
+        assert_int_equal(platform_as_fork(g.thread, &c.as, &c.thread), 0);
+        platform_as_destroy(c.as);
+        guest_free(&g);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_syscall),        cmocka_unit_test(test_fault),
+        cmocka_unit_test(test_bad_rip),        cmocka_unit_test(test_ops),
+        cmocka_unit_test(test_interrupt),      cmocka_unit_test(test_interrupt_calls),
+        cmocka_unit_test(test_fp),             cmocka_unit_test(test_fork),
+        cmocka_unit_test(test_threads),        cmocka_unit_test(test_kill),
+        cmocka_unit_test(test_many),
+    };
+    log_init(2, LOG_LEVEL_DEBUG, "platform_test");
+    driver_init(&(struct platform_config){.in_stub_answers = true});
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
