@@ -2,9 +2,11 @@
 // Open file descriptions (open(2)). A file's behaviour comes from file_ops_table[file->kind]; a NULL
 // operation means the default that its comment names. Files live in the arena.
 //
-// Lock order: file->pos_lock (RANK_FILE - 10) is outermost, then what the operation itself takes.
+// Lock order: file->pos_lock (RANK_FILE_POS) is outermost, then what the operation itself takes.
 #ifndef BAILEY_SENTRY_VFS_FILE_H
 #define BAILEY_SENTRY_VFS_FILE_H
+
+#include <fcntl.h>
 
 #include "base/list.h"
 #include "base/lock.h"
@@ -18,7 +20,7 @@ struct dentry;
 struct mount;
 struct file;
 
-// Add a kind here and its table in file_ops_table (vfs/file_kinds.c). Order is part of the snapshot format.
+// Add a kind here and its table in file_ops_table (vfs/kinds.c). Order is part of the snapshot format.
 enum file_kind {
     FILE_NONE,
     FILE_PATH,      // O_PATH: no operations

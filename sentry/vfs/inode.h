@@ -7,6 +7,10 @@
 // dentry, an open file, or the filesystem itself (tmpfs keeps linked inodes; the gofer client keeps
 // none and builds them again).
 //
+// inode->io (RANK_STREAM; taken by a filesystem as RANK_STREAM_2) serialises transfers with truncation: readers
+// share it, writers and changes of size hold it alone. User memory may be copied under it, and never
+// under inode->lock.
+//
 // Lock order (RANK_INODE, within the rank as listed; taken nested):
 //   super->rename_lock (RANK_RENAME) - directories, ancestors first - the inode in a directory that
 //   is removed, replaced or linked - inodes of a lower filesystem (overlay).
@@ -75,7 +79,8 @@ enum inode_flag {
     INODE_NO_CACHE = 2,  // directory: names in it are never cached as missing
     INODE_NO_ATIME = 4,  // reading does not change atime
     INODE_APPEND = 8,    // reserved
-    INODE_IMMUTABLE = 16 // reserved
+    INODE_IMMUTABLE = 16, // reserved
+    INODE_LINKABLE = 32,  // without a name, but link(2) may give it one (O_TMPFILE)
 };
 
 struct inode {
@@ -91,6 +96,7 @@ struct inode {
     u64 size;   // bytes
     u64 blocks; // of 512 bytes
     s64 atime, mtime, ctime, btime; // ns since 1970
+    struct rwlock io;  // data against truncation; see above
     struct mutex lock;
     s32 writers;    // open for writing; negative: execution denies it (vfs_write_get); atomic
     char *link;     // symlinks: the target if known (in the arena, set once, freed with the inode)
@@ -140,7 +146,8 @@ struct attr_change {
     struct file *file; // ftruncate(2) and the like: the open file, else NULL
 };
 
-// Where a symlink leads. Exactly one of text and path is set.
+// Where a symlink leads: a text, or for a magic link a path; a magic link may have a text too, which only
+// readlink(2) shows (without one it shows the path).
 struct link_target {
     const char *text; // valid while the inode is referenced, or owned
     char *owned;      // to be given to arena_free after use, or NULL
@@ -158,7 +165,7 @@ struct inode_ops {
     // [-ENOENT]
     int (*lookup)(struct inode *dir, const struct name *name, struct inode **ret);
     // Is the answer that the cache gives (inode NULL: it is missing) still true? Called on superblocks with
-    // SUPER_REVALIDATE, dir unlocked. 1 yes, 0 no: look up again. [1]
+    // SUPER_REVALIDATE, dir locked. 1 yes, 0 no: look up again. [1]
     int (*revalidate)(struct inode *dir, const struct name *name, struct inode *inode);
     // Makes a file, directory, device, FIFO, socket or symlink by n->mode. dir locked, and the name known
     // to be missing in the cache; -EEXIST when it turned up meanwhile. Updates dir's times (and
@@ -184,7 +191,8 @@ struct inode_ops {
 
     // Brings the attributes up to date before they are shown. Unlocked; takes lock if it must. [0]
     int (*getattr)(struct inode *inode);
-    // Changes what c->mask says, in the store and then in the inode (inode_apply_attr). Locked. [applied]
+    // Changes what c->mask says, in the store and then in the inode (inode_apply_attr). Locked; with
+    // ATTR_SIZE io is held for writing too. [applied]
     int (*setattr)(struct inode *inode, const struct attr_change *c);
     // Instead of the mode bits: 0 or -EACCES. May be called under the tree lock: no host call, no
     // sleeping. mask: MAY_*. [inode_permission_generic]
@@ -318,10 +326,10 @@ bool inode_owner_or_capable(const struct inode *i, const struct cred *c);
 void inode_apply_attr(struct inode *i, const struct attr_change *c);
 
 // Checks and makes a change of attributes as chmod(2), chown(2), truncate(2), utimensat(2) do: set-id
-// bits, ctime, locks; not the mount's read-only flag. Permission by `c`.
+// bits, ctime, locks (none held); not the mount's read-only flag. Permission by `c`.
 int inode_setattr(struct inode *i, struct attr_change *change, const struct cred *c);
 
-// Helpers for a filesystem's read and write, called with i->lock held.
+// Helpers for a filesystem's read and write, called with i->io held (but not i->lock).
 // Before a write: positions at the end for O_APPEND, cuts *count to RLIMIT_FSIZE (-EFBIG and
 // SIGXFSZ) and sb->max_size, drops set-id bits and sets mtime and ctime. 0 or -errno.
 int inode_write_begin(struct file *f, s64 *pos, u64 *count);
@@ -371,6 +379,9 @@ int inode_open(struct inode *i, u32 flags, struct file **ret) must_check;
 int vfs_open_fifo(struct inode *i, struct file *f) __attribute__((weak));
 // fs/dev: opens a character device by i->rdev. -ENXIO.
 int vfs_open_chardev(struct inode *i, struct file *f) __attribute__((weak));
+// fs/anon: opens again an anonymous inode that is not a FIFO with a pipe of ours (say FILE_HOST by
+// /proc/self/fd/1): as vfs_open_fifo. -EOPNOTSUPP: treat it by its type.
+int vfs_open_anon(struct inode *i, struct file *f) __attribute__((weak));
 // kernel/: the caller's RLIMIT_* soft limit (RLIM_INFINITY: ~0), and SIGXFSZ for it.
 u64 kernel_rlimit(int resource);
 void kernel_send_sigxfsz(void);

@@ -44,6 +44,7 @@ struct mount {
     struct mount *hash_next;
     struct list ns_node;
     u32 children;
+    struct mount *copy; // while a tree is bound: this one's copy
     char *source;
 };
 

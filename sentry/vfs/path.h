@@ -60,6 +60,10 @@ int path_to_string(const struct path *p, const struct path *root, char *buf, u32
 // The same for an open file: "pipe:[17]", "anon_inode:[eventfd]", "/memfd:name (deleted)", or its path.
 int file_to_string(struct file *f, char *buf, u32 size) must_check;
 
+// A path that leads to the file's inode, referenced, also for files without one of their own (pipes, memfds): for
+// the magic links of /proc/PID/fd. -ENOENT if it has no inode.
+int file_get_path(struct file *f, struct path *ret) must_check;
+
 // ---- operations on paths (permission by the current credentials) ---------------------------------
 
 struct open_request {

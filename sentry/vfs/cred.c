@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sentry/vfs/cred.h"
+
+#include <string.h>
+
+#include "abi/errno.h"
+#include "sentry/arena/arena.h"
+
+struct cred *cred_new(void)
+{
+    struct cred *c = arena_alloc(sizeof(*c));
+    if (c)
+        ref_init(&c->ref);
+    return c;
+}
+
+struct cred *cred_dup(const struct cred *c)
+{
+    struct cred *n = arena_memdup(c, sizeof(*c));
+    if (!n)
+        return NULL;
+    ref_init(&n->ref);
+    n->groups = NULL;
+    if (c->group_count) {
+        n->groups = arena_memdup(c->groups, c->group_count * sizeof(u32));
+        if (!n->groups) {
+            arena_free(n);
+            return NULL;
+        }
+    }
+    return n;
+}
+
+struct cred *cred_ref(const struct cred *c)
+{
+    struct cred *m = (struct cred *)c;
+    ref_get(&m->ref);
+    return m;
+}
+
+void cred_unref(const struct cred *c)
+{
+    struct cred *m = (struct cred *)c;
+    if (!m || !ref_put(&m->ref))
+        return;
+    arena_free(m->groups);
+    arena_free(m);
+}
+
+static void sift_down(u32 *v, u32 at, u32 count)
+{
+    for (;;) {
+        u32 child = 2 * at + 1;
+        if (child >= count)
+            return;
+        if (child + 1 < count && v[child + 1] > v[child])
+            child++;
+        if (v[at] >= v[child])
+            return;
+        u32 t = v[at];
+        v[at] = v[child];
+        v[child] = t;
+        at = child;
+    }
+}
+
+// A heap sort: no recursion and no bad inputs, since the guest chooses the list.
+static void sort(u32 *v, u32 count)
+{
+    for (u32 i = count / 2; i-- > 0;)
+        sift_down(v, i, count);
+    for (u32 n = count; n > 1; n--) {
+        u32 t = v[0];
+        v[0] = v[n - 1];
+        v[n - 1] = t;
+        sift_down(v, 0, n - 1);
+    }
+}
+
+int cred_set_groups(struct cred *c, const u32 *groups, u32 count)
+{
+    if (count > CRED_GROUPS_MAX)
+        return -EINVAL;
+    u32 *copy = NULL;
+    if (count) {
+        copy = arena_memdup(groups, count * sizeof(u32));
+        if (!copy)
+            return -ENOMEM;
+        sort(copy, count);
+    }
+    arena_free(c->groups);
+    c->groups = copy;
+    c->group_count = count;
+    return 0;
+}
+
+bool cred_in_group(const struct cred *c, u32 gid)
+{
+    if (c->fsgid == gid)
+        return true;
+    u32 lo = 0, hi = c->group_count;
+    while (lo < hi) {
+        u32 mid = lo + (hi - lo) / 2;
+        if (c->groups[mid] == gid)
+            return true;
+        if (c->groups[mid] < gid)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return false;
+}
