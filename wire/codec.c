@@ -10,6 +10,12 @@ void codec_init_encode(struct codec *c, size_t limit)
     *c = (struct codec){.mode = CODEC_ENCODE, .limit = limit};
 }
 
+void codec_init_encode_fixed(struct codec *c, void *buf, size_t size)
+{
+    *c = (struct codec){
+        .mode = CODEC_ENCODE, .buf = buf, .cap = size, .limit = size, .fixed = true};
+}
+
 void codec_init_decode(struct codec *c, const void *buf, size_t size)
 {
     *c = (struct codec){.mode = CODEC_DECODE, .buf = (u8 *)(uintptr_t)buf, .size = size};
@@ -35,7 +41,7 @@ static u8 *codec_grow(struct codec *c, size_t n)
         codec_fail(c, -EMSGSIZE);
         return NULL;
     }
-    if (c->size + n > c->cap) {
+    if (!c->fixed && c->size + n > c->cap) {
         size_t cap = max(c->cap * 2, (size_t)4096);
         while (cap < c->size + n)
             cap *= 2;

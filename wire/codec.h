@@ -25,10 +25,14 @@ struct codec {
     size_t cap;   // ENCODE: bytes allocated
     size_t pos;   // DECODE: next byte to read
     size_t limit; // ENCODE: most bytes that the message may have
+    bool fixed;   // ENCODE: `buf` is the caller's, of `limit` bytes
 };
 
 // Ready to encode a message of at most `limit` bytes. The caller frees c->buf.
 void codec_init_encode(struct codec *c, size_t limit);
+
+// Ready to encode into the caller's buffer: nothing is allocated.
+void codec_init_encode_fixed(struct codec *c, void *buf, size_t size);
 
 // Ready to decode `size` bytes. Nothing is written to `buf`.
 void codec_init_decode(struct codec *c, const void *buf, size_t size);

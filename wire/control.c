@@ -2,8 +2,6 @@
 #include "wire/control.h"
 
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 
 static void visit_control(struct codec *c, struct control_message *m)
 {
@@ -30,13 +28,9 @@ int control_encode(const struct control_message *m, void *buf, size_t capacity)
 {
     struct codec c;
     struct control_message copy = *m;
-    codec_init_encode(&c, min(capacity, (size_t)CONTROL_SIZE_MAX));
+    codec_init_encode_fixed(&c, buf, min(capacity, (size_t)CONTROL_SIZE_MAX));
     visit_control(&c, &copy);
-    int r = c.error ? c.error : (int)c.size;
-    if (r > 0)
-        memcpy(buf, c.buf, c.size);
-    free(c.buf);
-    return r;
+    return c.error ? c.error : (int)c.size;
 }
 
 int control_decode(const void *buf, size_t size, struct control_message *ret)

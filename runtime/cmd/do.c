@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// bailey do: runs a command against a directory of the host (its root) without image or bundle. What the
+// command writes stays in memory unless --rw is given.
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include "runtime/cmd/cmd.h"
+#include "runtime/foreground.h"
+#include "runtime/spec/spec.h"
+
+struct do_options {
+    const char *root, *cwd, *hostname;
+    struct option_list env;
+    bool rw;
+};
+
+#define OPT(field) offsetof(struct do_options, field)
+
+static const struct option options[] = {
+    {"root", NULL, OPTION_STRING, OPT(root), "DIR", "root of the file system (default: /)", NULL},
+    {"rw", NULL, OPTION_FLAG, OPT(rw), NULL, "writes reach DIR; else they stay in memory", NULL},
+    {"env", "e", OPTION_LIST, OPT(env), "NAME=VALUE", "set a variable (may be repeated)", NULL},
+    {"cwd", NULL, OPTION_STRING, OPT(cwd), "DIR", "working directory (default: here, or /)", NULL},
+    {"hostname", NULL, OPTION_STRING, OPT(hostname), "NAME", "the sandbox's host name", NULL},
+};
+
+// What stands over the root in every container.
+static const struct spec_mount base_mounts[] = {
+    {"/proc", "proc", "proc", "", MS_NOSUID | MS_NODEV | MS_NOEXEC, false, false},
+    {"/dev", "tmpfs", "tmpfs", "mode=755,size=65536k", MS_NOSUID | MS_STRICTATIME, false, false},
+    {"/dev/pts", "devpts", "devpts", "newinstance,ptmxmode=0666,mode=0620,gid=5",
+     MS_NOSUID | MS_NOEXEC, false, false},
+    {"/dev/shm", "shm", "tmpfs", "mode=1777", MS_NOSUID | MS_NOEXEC | MS_NODEV, false, false},
+    {"/dev/mqueue", "mqueue", "mqueue", "", MS_NOSUID | MS_NOEXEC | MS_NODEV, false, false},
+    {"/sys", "sysfs", "sysfs", "", MS_NOSUID | MS_NOEXEC | MS_NODEV | MS_RDONLY, false, false},
+    {"/tmp", "tmpfs", "tmpfs", "mode=1777", MS_NOSUID | MS_NODEV, false, false},
+    {"/run", "tmpfs", "tmpfs", "mode=755", MS_NOSUID | MS_NODEV, false, false},
+};
+
+static const char *const passed_variables[] = {"PATH", "HOME", "TERM", "LANG", "LC_ALL", "USER",
+                                               "SHELL", "LOGNAME", "COLORTERM", "TZ"};
+
+static int make_env(struct spec *s, const struct do_options *o, struct error *e)
+{
+    struct boot_process *p = &s->process;
+    const char **env = pool_alloc(
+        &s->pool, (array_size(passed_variables) + o->env.count + 2) * sizeof(*env));
+    bool path = false;
+    for (u32 i = 0; i < o->env.count; i++) {
+        if (!strchr(o->env.items[i], '=') || o->env.items[i][0] == '=')
+            return error_set(e, -EINVAL, "do: --env: wanted NAME=VALUE, found \"%s\"",
+                             o->env.items[i]);
+    }
+    for (size_t i = 0; i < array_size(passed_variables); i++) {
+        const char *name = passed_variables[i], *value = getenv(name);
+        bool given = false;
+        for (u32 j = 0; j < o->env.count; j++)
+            given |= !strncmp(o->env.items[j], name, strlen(name)) &&
+                     o->env.items[j][strlen(name)] == '=';
+        path |= !strcmp(name, "PATH") && (value || given);
+        if (value && !given)
+            env[p->env_count++] = pool_printf(&s->pool, "%s=%s", name, value);
+    }
+    for (u32 i = 0; i < o->env.count; i++)
+        env[p->env_count++] = o->env.items[i];
+    if (!path)
+        env[p->env_count++] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    p->env = env;
+    return 0;
+}
+
+static const char *choose_cwd(struct spec *s, const struct do_options *o, bool host_root)
+{
+    static const char *const covered[] = {"/proc", "/dev", "/sys", "/tmp", "/run"};
+    char here[PATH_MAX];
+    if (o->cwd)
+        return spec_clean_path(&s->pool, o->cwd);
+    if (!host_root || !getcwd(here, sizeof(here)) || here[0] != '/')
+        return "/";
+    for (size_t i = 0; i < array_size(covered); i++) {
+        size_t len = strlen(covered[i]);
+        if (!strncmp(here, covered[i], len) && (!here[len] || here[len] == '/'))
+            return "/";
+    }
+    return pool_strdup(&s->pool, here);
+}
+
+static int make_spec(struct spec *s, const struct do_options *o, char **command, bool host_root,
+                     struct error *e)
+{
+    struct boot_process *p = &s->process;
+    u64 caps = 0;
+    u32 count = 0;
+    while (command[count])
+        count++;
+    p->args = pool_alloc(&s->pool, (count + 1) * sizeof(*p->args));
+    for (u32 i = 0; i < count; i++)
+        p->args[i] = command[i];
+    p->arg_count = count;
+    s->has_process = true;
+    for (size_t i = 0; i < spec_default_capability_count; i++)
+        caps |= 1ull << spec_capability(spec_default_capabilities[i]);
+    p->cap_effective = p->cap_permitted = p->cap_bounding = caps;
+    p->umask = 022;
+    p->terminal = isatty(0) && isatty(1);
+    p->cwd = choose_cwd(s, o, host_root);
+    s->hostname = o->hostname ? o->hostname : "bailey";
+    s->mount_count = array_size(base_mounts);
+    s->mounts = pool_alloc(&s->pool, sizeof(base_mounts));
+    memcpy(s->mounts, base_mounts, sizeof(base_mounts));
+    s->resources.memory_limit = s->resources.pids_limit = SPEC_UNSET;
+    return make_env(s, o, e);
+}
+
+static int do_run(const struct globals *g, char **argv, struct error *e)
+{
+    struct do_options o = {.root = "/"};
+    char rootfs[PATH_MAX], id[64];
+    struct spec spec = {0};
+    int used = command_parse(&command_do, argv, &o, 1, -1, e);
+    if (used < 0)
+        return used;
+    if (!realpath(o.root, rootfs))
+        return error_errno(e, -errno, "do: --root: %s", o.root);
+    if (o.hostname && strlen(o.hostname) > 64)
+        return error_set(e, -EINVAL, "do: --hostname: longer than 64 characters");
+    bool host_root = !strcmp(rootfs, "/");
+    int r = make_spec(&spec, &o, argv + used, host_root, e);
+    if (!r) {
+        snprintf(id, sizeof(id), "do-%d", getpid());
+        struct foreground f = {
+            .globals = g, .id = id, .bundle = rootfs, .rootfs = rootfs, .spec = &spec,
+            .overlay = !o.rw, .root_shared = true,
+        };
+        r = foreground_run(&f, e);
+    }
+    pool_free(&spec.pool);
+    free(o.env.items);
+    return r;
+}
+
+const struct command command_do = {
+    "do", "[options] [--] COMMAND [arguments]",
+    "run a command in a sandbox over the host's root (read-only) or a directory", options,
+    array_size(options), do_run,
+};

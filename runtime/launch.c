@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "runtime/launch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <linux/close_range.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "host/host.h"
+
+#define LAUNCH_STACK 65536
+#define LAUNCH_KEEP_MAX 8192
+#define LAUNCH_WAIT_SECONDS 30
+#define CAP_LAST 40
+
+// Where the child says how far it came. Shared by CLONE_VM until the exec.
+struct launch_shared {
+    u32 go;           // futex: 1 once the id maps are there, 2: give up
+    u32 null_fd;
+    int error;        // negative errno of the step that failed
+    const char *step; // its name
+    struct launch launch; // a copy: the caller's may be gone before the child is done with it
+    int keep[LAUNCH_KEEP_MAX];
+    char *argv[4];
+    char boot_arg[16];
+    u8 stack[LAUNCH_STACK] __attribute__((aligned(64)));
+};
+
+// --- The child: raw system calls only. ---
+
+#define STEP(what, call)                                                                           \
+    do {                                                                                           \
+        long step_result_ = (call);                                                                \
+        if (step_result_ < 0) {                                                                    \
+            s->error = (int)step_result_;                                                          \
+            s->step = what;                                                                        \
+            return;                                                                                \
+        }                                                                                          \
+    } while (0)
+
+// An empty tmpfs of the sandbox's own becomes the root; the host's mounts go.
+static void child_pivot(struct launch_shared *s)
+{
+    // Host paths are gone from sight with the old root, so any directory serves as mount point.
+    STEP("mount tmpfs", host_sys(SYS_mount, "bailey", "/", "tmpfs", MS_NOSUID | MS_NODEV,
+                                 "size=0,nr_inodes=0,mode=0700"));
+    STEP("chdir", host_sys(SYS_chdir, "/.."));
+    STEP("pivot_root", host_sys(SYS_pivot_root, ".", "."));
+    STEP("umount old root", host_sys(SYS_umount2, ".", MNT_DETACH));
+    STEP("chdir", host_sys(SYS_chdir, "/"));
+}
+
+static void child_drop_caps(struct launch_shared *s)
+{
+    const struct launch *l = &s->launch;
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct data[2] = {
+        {(u32)l->caps, (u32)l->caps, 0},
+        {(u32)(l->caps >> 32), (u32)(l->caps >> 32), 0},
+    };
+    // Kernels with fewer capabilities answer EINVAL for those that they do not have.
+    for (long cap = 0; cap <= 63; cap++)
+        if (!(l->caps & (1ull << cap)) && host_sys(SYS_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0) < 0 &&
+            cap < CAP_LAST)
+            STEP("drop capability bounding set", -EPERM);
+    STEP("clear ambient capabilities",
+         host_sys(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0));
+    STEP("capset", host_sys(SYS_capset, &header, data));
+    STEP("no_new_privs", host_sys(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+}
+
+static void child_fds(struct launch_shared *s)
+{
+    const struct launch *l = &s->launch;
+    STEP("close_range", host_sys(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC));
+    for (u32 i = 0; i < l->keep_count; i++)
+        if (l->keep[i] > 2)
+            STEP("keep descriptor", host_sys(SYS_fcntl, l->keep[i], F_SETFD, 0));
+    STEP("keep descriptor", host_sys(SYS_fcntl, l->boot_fd, F_SETFD, 0));
+    for (int fd = 0; fd < 3 && !l->keep_stdio; fd++)
+        STEP("null descriptor", host_sys(SYS_dup3, s->null_fd, fd, 0));
+}
+
+// The soft limit on descriptors is there for programs that use select(2): not ours.
+static void child_limits(void)
+{
+    struct rlimit files;
+    if (host_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, 0, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        host_sys(SYS_prlimit64, 0, RLIMIT_NOFILE, &files, 0);
+    }
+    struct rlimit none = {0, 0};
+    host_sys(SYS_prlimit64, 0, RLIMIT_CORE, &none, 0);
+}
+
+static void child_wait_go(struct launch_shared *s)
+{
+    struct timespec limit = {LAUNCH_WAIT_SECONDS, 0};
+    while (__atomic_load_n(&s->go, __ATOMIC_ACQUIRE) == 0) {
+        long r = host_futex_wait(&s->go, 0, &limit, false);
+        if (r == -ETIMEDOUT)
+            STEP("wait for id maps", r);
+    }
+    if (__atomic_load_n(&s->go, __ATOMIC_ACQUIRE) != 1)
+        STEP("wait for id maps", -ECANCELED);
+}
+
+static void child_prepare(struct launch_shared *s)
+{
+    const struct launch *l = &s->launch;
+    if (l->die_with_parent)
+        STEP("parent death signal", host_sys(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0));
+    child_wait_go(s);
+    if (s->error)
+        return;
+    STEP("setsid", host_sys(SYS_setsid));
+    if (l->controlling_tty >= 0)
+        STEP("controlling terminal", host_sys(SYS_ioctl, l->controlling_tty, TIOCSCTTY, 0));
+    host_sys(SYS_setgroups, 0, 0); // not allowed without privilege, and then not needed
+    STEP("setresgid", host_sys(SYS_setresgid, 0, 0, 0));
+    STEP("setresuid", host_sys(SYS_setresuid, 0, 0, 0));
+    // A change of user resets it.
+    if (l->die_with_parent)
+        STEP("parent death signal", host_sys(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0));
+    child_pivot(s);
+    if (!s->error)
+        child_fds(s);
+    if (s->error)
+        return;
+    host_sys(SYS_umask, 0);
+    child_limits();
+    child_drop_caps(s);
+}
+
+static int child_main(struct launch_shared *s)
+{
+    static char *const no_env[] = {NULL};
+    u64 none = 0;
+    child_prepare(s);
+    if (!s->error) {
+        host_sys(SYS_rt_sigprocmask, SIG_SETMASK, &none, 0, sizeof(none));
+        s->step = "exec";
+        s->error = (int)host_sys(SYS_execveat, s->launch.exec_fd, "", s->argv, no_env,
+                                 AT_EMPTY_PATH);
+    }
+    host_sys(SYS_exit_group, LAUNCH_FAILED);
+    __builtin_unreachable();
+}
+
+// --- The parent. ---
+
+// clone3 with a new stack for the child: the child calls child_main and never returns.
+static long clone_child(struct clone_args *args, struct launch_shared *s)
+{
+    long ret;
+    register struct launch_shared *shared __asm__("r8") = s;
+    __asm__ volatile("syscall\n\t"
+                     "test %%rax, %%rax\n\t"
+                     "jnz 1f\n\t"
+                     "xor %%ebp, %%ebp\n\t"
+                     "mov %%r8, %%rdi\n\t"
+                     "call *%[entry]\n\t"
+                     "ud2\n"
+                     "1:"
+                     : "=a"(ret)
+                     : "a"(SYS_clone3), "D"(args), "S"(sizeof(*args)), "r"(shared),
+                       [entry] "r"(child_main)
+                     : "rcx", "r11", "memory", "cc");
+    return ret;
+}
+
+static int write_map(pid_t pid, const char *file, const struct boot_idmap *maps, u32 count,
+                     u32 own, bool privileged)
+{
+    char path[64], text[4096];
+    size_t n = 0;
+    for (u32 i = 0; i < count && n < sizeof(text); i++)
+        n += (size_t)snprintf(text + n, sizeof(text) - n, "%u %u %u\n", maps[i].container,
+                              maps[i].host, maps[i].size);
+    if (!count && privileged)
+        n = (size_t)snprintf(text, sizeof(text), "0 0 4294967295\n");
+    else if (!count)
+        n = (size_t)snprintf(text, sizeof(text), "0 %u 1\n", own);
+    if (n >= sizeof(text))
+        return -E2BIG;
+    snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    int r = write(fd, text, n) < 0 ? -errno : 0;
+    close(fd);
+    return r;
+}
+
+static int write_maps(const struct launch *l, pid_t pid, struct error *e)
+{
+    bool privileged = geteuid() == 0;
+    if (!privileged) {
+        char path[64];
+        snprintf(path, sizeof(path), "/proc/%d/setgroups", pid);
+        int fd = open(path, O_WRONLY | O_CLOEXEC);
+        int denied = fd < 0 || write(fd, "deny", 4) < 0 ? -errno : 0;
+        if (fd >= 0)
+            close(fd);
+        if (denied < 0)
+            return error_errno(e, denied, "deny setgroups for %s", l->name);
+    }
+    int r = write_map(pid, "uid_map", l->uid_maps, l->uid_map_count, geteuid(), privileged);
+    if (!r)
+        r = write_map(pid, "gid_map", l->gid_maps, l->gid_map_count, getegid(), privileged);
+    return r < 0 ? error_errno(e, r, "write the id maps of %s", l->name) : 0;
+}
+
+int launch_start(const struct launch *l, struct launched *ret, struct error *e)
+{
+    if (l->keep_count > LAUNCH_KEEP_MAX)
+        return error_set(e, -E2BIG, "start %s: too many descriptors", l->name);
+    struct launch_shared *s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE,
+                                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (s == MAP_FAILED)
+        return error_errno(e, -errno, "start %s", l->name);
+    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC), pidfd = -1;
+    if (null_fd < 0) {
+        munmap(s, sizeof(*s));
+        return error_errno(e, -errno, "open /dev/null");
+    }
+    s->null_fd = (u32)null_fd;
+    s->launch = *l;
+    memcpy(s->keep, l->keep, l->keep_count * sizeof(*l->keep));
+    s->launch.keep = s->keep;
+    snprintf(s->boot_arg, sizeof(s->boot_arg), "%d", l->boot_fd);
+    s->argv[0] = (char *)(uintptr_t)l->name;
+    s->argv[1] = s->boot_arg;
+    s->argv[2] = (char *)(uintptr_t)l->id;
+
+    struct clone_args args = {
+        .flags = CLONE_VM | CLONE_PIDFD | CLONE_CLEAR_SIGHAND | CLONE_NEWUSER | CLONE_NEWNS |
+                 CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP |
+                 (l->cgroup_fd >= 0 ? CLONE_INTO_CGROUP : 0),
+        .pidfd = (u64)(uintptr_t)&pidfd,
+        .exit_signal = SIGCHLD,
+        .stack = (u64)(uintptr_t)s->stack,
+        .stack_size = sizeof(s->stack),
+        .cgroup = l->cgroup_fd >= 0 ? (u64)l->cgroup_fd : 0,
+    };
+    sigset_t all, old;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &old);
+    long pid = clone_child(&args, s);
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    close(null_fd);
+    if (pid < 0) {
+        munmap(s, sizeof(*s));
+        return error_errno(e, (int)pid, "start %s: create namespaces", l->name);
+    }
+    *ret = (struct launched){.pid = (pid_t)pid, .pidfd = pidfd, .shared = s};
+    int r = write_maps(l, ret->pid, e);
+    __atomic_store_n(&s->go, r < 0 ? 2 : 1, __ATOMIC_RELEASE);
+    host_futex_wake(&s->go, 1, false);
+    if (r < 0) {
+        waitpid(ret->pid, NULL, 0);
+        launch_close(ret);
+        return r;
+    }
+    return 0;
+}
+
+bool launch_failure(const struct launched *l, struct error *e)
+{
+    if (!l->shared || !l->shared->error)
+        return false;
+    error_errno(e, l->shared->error, "start %s: %s", l->shared->launch.name, l->shared->step);
+    return true;
+}
+
+void launch_close(struct launched *l)
+{
+    // The child may still run on its stack in there until its exec: only a reaped one is safe.
+    if (l->pidfd >= 0)
+        close(l->pidfd);
+    l->pidfd = -1;
+    l->shared = NULL;
+}
+
+int launch_open_program(const char *name, struct error *e)
+{
+    char self[PATH_MAX], path[PATH_MAX + 64];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    if (n < 0)
+        return error_errno(e, -errno, "read /proc/self/exe");
+    self[n] = 0;
+    *strrchr(self, '/') = 0;
+    snprintf(path, sizeof(path), "%s/%s", self, name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT) {
+        snprintf(path, sizeof(path), "%s/../libexec/bailey/%s", self, name);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+    }
+    if (fd < 0)
+        return error_errno(e, -errno, "open program %s", path);
+    return fd;
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Starts the sentry and the gofer inside their namespaces, with nothing but what they are given.
+//
+// The child is made by clone3 with CLONE_VM, so nothing is copied and no second program is needed: on a
+// stack of its own it waits until bailey has written its id maps, pivots into an empty private
+// tmpfs, drops every capability but `caps`, keeps only the descriptors listed, and executes the binary
+// that `exec_fd` holds. From clone to exec it makes raw system calls only (no libc state is touched).
+//
+// What the sentry's and the gofer's own code adds before it handles guest input is its seccomp
+// filter (sentry/boot/jail.h): only the program itself knows when it is ready for it.
+#ifndef BAILEY_RUNTIME_LAUNCH_H
+#define BAILEY_RUNTIME_LAUNCH_H
+
+#include <sys/types.h>
+
+#include "runtime/error.h"
+#include "wire/boot.h"
+
+struct launch {
+    const char *name;    // argv[0] and in messages: "bailey-sentry"
+    const char *id;      // of the container, shown by ps as the last argument
+    int exec_fd;         // of the binary
+    int boot_fd;         // of the memory file with the boot message
+    const int *keep;     // further descriptors that the child inherits under the same numbers
+    u32 keep_count;
+    bool keep_stdio;     // the child gets bailey's 0, 1 and 2; else /dev/null
+    bool die_with_parent;
+    u64 caps;            // capabilities that stay, inside the new user namespace
+    // The user namespace: empty maps mean the identity, as far as bailey's own rights go.
+    const struct boot_idmap *uid_maps, *gid_maps;
+    u32 uid_map_count, gid_map_count;
+    int controlling_tty; // terminal that becomes the child session's, so that it hears SIGWINCH; -1
+    int cgroup_fd; // of a cgroup version 2 directory to be born in; -1: bailey's own
+};
+
+struct launched {
+    pid_t pid;
+    int pidfd;
+    struct launch_shared *shared; // for launch_failure
+};
+
+// Starts the child. 0 when it has been cloned and let go; the exec may still fail, which shows as its
+// end with status LAUNCH_FAILED and is explained by launch_failure. A negative errno with message when not
+// even that; nothing is left behind then.
+int launch_start(const struct launch *l, struct launched *ret, struct error *e);
+
+#define LAUNCH_FAILED 127
+
+// Fills `e` with what went wrong between clone and exec in a child that has ended; false if nothing
+// did (it got as far as its own code).
+bool launch_failure(const struct launched *l, struct error *e);
+
+// Releases what launch_start made but for the process itself.
+void launch_close(struct launched *l);
+
+// Opens a program of bailey's: beside the running binary, or in ../libexec/bailey. The descriptor, or a
+// negative errno with message.
+int launch_open_program(const char *name, struct error *e);
+
+#endif

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// A sandbox: a sentry, its control connection, and the gofer when files are served by one. It knows
+// nothing of state directories; a container (runtime/container.h) says what runs in it.
+#ifndef BAILEY_RUNTIME_SANDBOX_H
+#define BAILEY_RUNTIME_SANDBOX_H
+
+#include "runtime/launch.h"
+#include "runtime/spec/spec.h"
+#include "wire/control.h"
+
+struct globals;
+
+struct sandbox_config {
+    const struct globals *globals;
+    const char *id;
+    const struct spec *spec;
+    const char *bundle; // absolute
+    const char *rootfs; // absolute
+    bool root_shared;   // others may change the root's files (not a container's own root)
+    bool overlay;       // writes to the root stay in memory
+    int stdio[3];       // descriptors of the container's stdio
+    int controlling_tty; // terminal that the sentry's session gets; -1
+    int listen_fd;      // control socket; -1
+    bool foreground;    // ends with bailey
+    bool autostart;
+};
+
+struct sandbox {
+    struct launched sentry;
+    struct launched gofer; // pid 0: none
+    int control_fd;
+    bool ready;
+    bool exited;      // the sentry told the exit of the container's init
+    u32 exit_status;  // as of wait(2)
+    char last_words[1024]; // of a sentry that failed
+    int failed_error;      // negative errno told with them
+};
+
+// Starts the processes. 0, or a negative errno with message, after which nothing is left.
+int sandbox_start(struct sandbox *s, const struct sandbox_config *c, struct error *e);
+
+// Waits until the sentry says that it is ready. A failure is told in the sentry's own words, and
+// the sandbox has ended.
+int sandbox_wait_ready(struct sandbox *s, const struct sandbox_config *c, struct error *e);
+
+// Reads one message from the control connection if there is one. 1: read; 0: none now; -EPIPE:
+// the sentry has closed it.
+int sandbox_read(struct sandbox *s);
+
+// Requests that need no answer.
+int sandbox_signal(struct sandbox *s, int sig, bool foreground);
+int sandbox_winsize(struct sandbox *s, u16 rows, u16 columns);
+
+// Waits for the end of all processes. The container's exit as a wait status, or a negative errno
+// with message when the sentry died without telling one.
+int sandbox_reap(struct sandbox *s, struct error *e);
+
+// Ends all processes at once, waits for them, releases everything. Safe to repeat.
+void sandbox_destroy(struct sandbox *s);
+
+#endif

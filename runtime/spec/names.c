@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// Names of capabilities, resource limits and mount options.
+#include <errno.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/mount.h>
+
+#include "runtime/spec/spec.h"
+
+// In the order of their numbers: capabilities(7).
+static const char *const capabilities[] = {
+    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID",
+    "SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW",
+    "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT",
+    "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD",
+    "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG",
+    "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
+};
+
+const char *const spec_default_capabilities[] = {
+    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW",
+    "CAP_SETGID", "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+};
+const size_t spec_default_capability_count = array_size(spec_default_capabilities);
+
+int spec_capability(const char *name)
+{
+    if (!strncasecmp(name, "CAP_", 4))
+        name += 4;
+    for (size_t i = 0; i < array_size(capabilities); i++)
+        if (!strcasecmp(capabilities[i], name))
+            return (int)i;
+    return -1;
+}
+
+// In the order of their numbers: getrlimit(2).
+static const char *const rlimits[] = {
+    "CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE",
+    "MEMLOCK", "AS", "LOCKS", "SIGPENDING", "MSGQUEUE", "NICE", "RTPRIO", "RTTIME",
+};
+
+int spec_rlimit(const char *name)
+{
+    if (strncmp(name, "RLIMIT_", 7))
+        return -1;
+    for (size_t i = 0; i < array_size(rlimits); i++)
+        if (!strcmp(rlimits[i], name + 7))
+            return (int)i;
+    return -1;
+}
+
+struct mount_option {
+    const char *name;
+    bool clear;
+    u64 flags;
+};
+
+// Options that are flags: OCI config.md "mounts", mount(8).
+static const struct mount_option mount_options[] = {
+    {"async", true, MS_SYNCHRONOUS},
+    {"atime", true, MS_NOATIME},
+    {"bind", false, MS_BIND},
+    {"defaults", false, 0},
+    {"dev", true, MS_NODEV},
+    {"diratime", true, MS_NODIRATIME},
+    {"dirsync", false, MS_DIRSYNC},
+    {"exec", true, MS_NOEXEC},
+    {"noatime", false, MS_NOATIME},
+    {"nodev", false, MS_NODEV},
+    {"nodiratime", false, MS_NODIRATIME},
+    {"noexec", false, MS_NOEXEC},
+    {"norelatime", true, MS_RELATIME},
+    {"nostrictatime", true, MS_STRICTATIME},
+    {"nosuid", false, MS_NOSUID},
+    {"nosymfollow", false, 0},
+    {"private", false, MS_PRIVATE},
+    {"rbind", false, MS_BIND | MS_REC},
+    {"relatime", false, MS_RELATIME},
+    {"remount", false, 0},
+    {"ro", false, MS_RDONLY},
+    {"rprivate", false, MS_PRIVATE | MS_REC},
+    {"rro", false, MS_RDONLY},
+    {"rshared", false, MS_SHARED | MS_REC},
+    {"rslave", false, MS_SLAVE | MS_REC},
+    {"runbindable", false, MS_UNBINDABLE | MS_REC},
+    {"rw", true, MS_RDONLY},
+    {"shared", false, MS_SHARED},
+    {"slave", false, MS_SLAVE},
+    {"strictatime", false, MS_STRICTATIME},
+    {"suid", true, MS_NOSUID},
+    {"symfollow", false, 0},
+    {"sync", false, MS_SYNCHRONOUS},
+    {"tmpcopyup", false, 0},
+    {"unbindable", false, MS_UNBINDABLE},
+};
+
+// Options with values that the guest's file systems understand; what is not there and has no "=" is a mistake.
+static bool is_word_option(const char *name)
+{
+    static const char *const words[] = {"newinstance", "nsdelegate", "inode32", "inode64", "copy",
+                                        "nocopy", "z", "Z", "O", "U", "idmap", "ridmap",
+                                        "swap", "noswap"};
+    for (size_t i = 0; i < array_size(words); i++)
+        if (!strcmp(words[i], name))
+            return true;
+    return false;
+}
+
+int spec_mount_options(struct spec_mount *m, struct pool *pool, const char *const *options,
+                       u32 count, const char **ret_bad)
+{
+    size_t room = 1;
+    for (u32 i = 0; i < count; i++)
+        room += strlen(options[i]) + 1;
+    char *data = pool_alloc(pool, room), *end = data;
+
+    for (u32 i = 0; i < count; i++) {
+        const struct mount_option *found = NULL;
+        for (size_t j = 0; j < array_size(mount_options); j++)
+            if (!strcmp(mount_options[j].name, options[i]))
+                found = &mount_options[j];
+        if (found) {
+            if (found->flags & MS_BIND) {
+                m->bind = true;
+                m->recursive |= (found->flags & MS_REC) != 0;
+            } else if (found->clear) {
+                m->flags &= ~found->flags;
+            } else {
+                m->flags |= found->flags;
+            }
+            continue;
+        }
+        if (!strchr(options[i], '=') && !is_word_option(options[i])) {
+            *ret_bad = options[i];
+            return -EINVAL;
+        }
+        if (end != data)
+            *end++ = ',';
+        end = stpcpy(end, options[i]);
+    }
+    m->data = data;
+    return 0;
+}
+
+char *spec_clean_path(struct pool *pool, const char *path)
+{
+    char *out = pool_alloc(pool, strlen(path) + 2), *end = out;
+    *end++ = '/';
+    while (*path) {
+        size_t len = strcspn(path, "/");
+        if (len == 2 && path[0] == '.' && path[1] == '.') {
+            while (end > out + 1 && *--end != '/')
+                ;
+            if (end == out)
+                end = out + 1;
+        } else if (len && !(len == 1 && path[0] == '.')) {
+            if (end > out + 1)
+                *end++ = '/';
+            memcpy(end, path, len);
+            end += len;
+        }
+        path += len;
+        path += strspn(path, "/");
+    }
+    *end = 0;
+    return out;
+}
