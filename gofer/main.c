@@ -69,7 +69,7 @@ static int serve(struct export *exports, u32 count)
 int main(int argc, char **argv)
 {
     char *end = NULL;
-    long fd = argc == 2 ? strtol(argv[1], &end, 10) : -1;
+    long fd = argc >= 2 ? strtol(argv[1], &end, 10) : -1;
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
         host_write(1, "bailey-gofer " BAILEY_VERSION "\n", sizeof("bailey-gofer " BAILEY_VERSION));
         return 0;

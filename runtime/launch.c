@@ -55,13 +55,19 @@ struct launch_shared {
 // An empty tmpfs of the sandbox's own becomes the root; the host's mounts go.
 static void child_pivot(struct launch_shared *s)
 {
+    long fds = -1;
+    if (s->launch.proc_fds) {
+        // A mount of its own, so that ".." leads nowhere.
+        fds = host_sys(SYS_open_tree, AT_FDCWD, "/proc/self/fd", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+        STEP("open /proc/self/fd", fds);
+    }
     // Host paths are gone from sight with the old root, so any directory serves as mount point.
     STEP("mount tmpfs", host_sys(SYS_mount, "bailey", "/", "tmpfs", MS_NOSUID | MS_NODEV,
                                  "size=0,nr_inodes=0,mode=0700"));
     STEP("chdir", host_sys(SYS_chdir, "/.."));
     STEP("pivot_root", host_sys(SYS_pivot_root, ".", "."));
     STEP("umount old root", host_sys(SYS_umount2, ".", MNT_DETACH));
-    STEP("chdir", host_sys(SYS_chdir, "/"));
+    STEP("chdir", fds >= 0 ? host_sys(SYS_fchdir, fds) : host_sys(SYS_chdir, "/"));
 }
 
 static void child_drop_caps(struct launch_shared *s)

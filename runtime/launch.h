@@ -24,6 +24,7 @@ struct launch {
     const int *keep;     // further descriptors that the child inherits under the same numbers
     u32 keep_count;
     bool keep_stdio;     // the child gets bailey's 0, 1 and 2; else /dev/null
+    bool proc_fds;       // its working directory becomes its own /proc/self/fd (nothing else of /proc)
     bool die_with_parent;
     u64 caps;            // capabilities that stay, inside the new user namespace
     // The user namespace: empty maps mean the identity, as far as bailey's own rights go.

@@ -275,7 +275,7 @@ static int start_gofer(struct sandbox *s, struct setup *u, struct error *e)
         fds[count++] = u->boot.log_fd;
     struct launch l = {
         .name = "bailey-gofer", .id = u->config->id, .exec_fd = u->gofer_exec, .boot_fd = boot_fd,
-        .keep = fds, .keep_count = count, .die_with_parent = u->config->foreground,
+        .keep = fds, .keep_count = count, .proc_fds = true, .die_with_parent = u->config->foreground,
         .controlling_tty = -1, .caps = directfs_caps, .cgroup_fd = -1,
         .uid_maps = u->config->spec->uid_maps, .uid_map_count = u->config->spec->uid_map_count,
         .gid_maps = u->config->spec->gid_maps, .gid_map_count = u->config->spec->gid_map_count,

@@ -13,9 +13,10 @@
 // Starts the control thread. `autostart`: control_wait_start returns at once. 0 or a negative errno.
 int must_check control_start(const struct boot_message *m);
 
-// Tells the bailey at the other end of the start connection. No-ops when it has gone.
+// Tells the bailey at the other end of the start connection. No-ops when it has gone. A failure may be told
+// before control_start.
 void control_tell_ready(void);
-void control_tell_failed(int error, const char *text);
+void control_tell_failed(int control_fd, int error, const char *text);
 void control_tell_exit(int wait_status);
 
 // Waits for CONTROL_START (returns at once with BOOT_AUTOSTART). False when the sandbox is to end
