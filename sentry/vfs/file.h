@@ -46,6 +46,7 @@ enum file_kind {
     FILE_KMSG,
     FILE_MQUEUE,
     FILE_PERF_RESERVED,
+    FILE_HOST_REGULAR, // the same, when it has positions
     FILE_KINDS
 };
 

@@ -402,6 +402,7 @@ int vfs_open_fifo(struct inode *i, struct file *f)
 {
     struct pipe **slot = (struct pipe **)&i->attached;
     struct pipe *p;
+
     bool nonblock = pipe_nonblock(f);
     int r = slot_pipe(slot, &p);
     if (r)

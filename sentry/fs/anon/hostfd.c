@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sentry/fs/anon/hostfd.h"
+
+#include <asm/ioctls.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+
+#include "host/fs.h"
+#include "host/host.h"
+#include "host/poll.h"
+#include "sentry/arena/arena.h"
+#include "sentry/fs/tty/job.h"
+#include "sentry/mm/usercopy.h"
+#include "sentry/vfs/inode.h"
+
+#define BOUNCE 4096 // not more than the host's PIPE_BUF: fits whenever POLLOUT says so
+#define READABLE (EPOLLIN | EPOLLRDNORM)
+#define WRITABLE (EPOLLOUT | EPOLLWRNORM)
+#define GUEST_TERMIOS_SIZE 36
+
+// priv_word of an anonymous inode whose `attached` is a struct hostfd.
+#define HOSTFD_INODE 0x74736f68u
+
+struct hostfd {
+    u32 handle;     // of the poller's table
+    struct ref ref; // files
+    u32 mode;       // of the host's file
+    bool regular;   // always ready
+    bool no_nowait; // the host does not know RWF_NOWAIT for it
+    bool readable, writable;
+    struct waitq queue;
+};
+
+static void host_ready(void *arg, u32 events)
+{
+    struct hostfd *h = arg;
+    waitq_wake(&h->queue, events | (events & (EPOLLHUP | EPOLLERR) ? READABLE | WRITABLE : 0));
+}
+
+// What is ready now; asks the poller to report what is not.
+static u32 ready_now(struct hostfd *h)
+{
+    u32 all = (h->readable ? READABLE : 0) | (h->writable ? WRITABLE : 0);
+    if (h->regular)
+        return all;
+    int r = host_poll_now(hostfd_get(h->handle), (short)(all | EPOLLPRI));
+    if (r < 0)
+        return EPOLLERR;
+    u32 missing = all & ~(u32)r & (EPOLLIN | EPOLLOUT);
+    if (missing)
+        (void)hostfd_arm(h->handle, missing);
+    return (u32)r;
+}
+
+static u32 host_file_ready(struct file *f)
+{
+    return ready_now(f->priv);
+}
+
+static struct waitq *host_file_queue(struct file *f)
+{
+    struct hostfd *h = f->priv;
+    return h->regular ? NULL : &h->queue;
+}
+
+// One transfer that does not wait. Bytes, 0 at the end, -EAGAIN, -errno.
+static long transfer_now(struct hostfd *h, void *buf, u64 size, bool write)
+{
+    struct iovec iov = {buf, size};
+    int fd = hostfd_get(h->handle);
+    if (fd < 0)
+        return -EIO;
+    if (h->regular)
+        return write ? host_write(fd, buf, size) : host_read(fd, buf, size);
+    if (!h->no_nowait) {
+        long r = write ? host_write_nowait(fd, &iov, 1) : host_read_nowait(fd, &iov, 1);
+        if (r != -EOPNOTSUPP)
+            return r;
+        h->no_nowait = true;
+    }
+    int ready = host_poll_now(fd, write ? POLLOUT : POLLIN);
+    if (ready < 0)
+        return ready;
+    if (!ready)
+        return -EAGAIN;
+    return write ? host_write(fd, buf, size) : host_read(fd, buf, size);
+}
+
+static bool is_ready(struct hostfd *h, bool write)
+{
+    return ready_now(h) & ((write ? EPOLLOUT : EPOLLIN) | EPOLLHUP | EPOLLERR);
+}
+
+static long transfer(struct file *f, void *buf, u64 size, bool write, bool may_wait)
+{
+    struct hostfd *h = f->priv;
+    for (;;) {
+        long r = transfer_now(h, buf, size, write);
+        if (r != -EAGAIN && r != -EINTR)
+            return r;
+        if (!may_wait || (__atomic_load_n(&f->flags, __ATOMIC_RELAXED) & O_NONBLOCK))
+            return -EAGAIN;
+        r = sched_wait_event(&h->queue, 0, TIME_NEVER, is_ready(h, write));
+        if (r)
+            return r;
+    }
+}
+
+// At a position of the caller's own (regular files).
+static long transfer_at(struct hostfd *h, void *buf, u64 size, bool write, s64 pos)
+{
+    int fd = hostfd_get(h->handle);
+    return write ? host_pwrite(fd, buf, size, pos) : host_pread(fd, buf, size, pos);
+}
+
+static void refresh_size(struct file *f)
+{
+    struct hostfd *h = f->priv;
+    struct statx st;
+    if (h->regular && f->inode && !host_fstatx(hostfd_get(h->handle), &st)) {
+        f->inode->size = st.stx_size;
+        f->inode->blocks = st.stx_blocks;
+    }
+}
+
+static long host_file_read(struct file *f, struct uio *u, s64 *pos)
+{
+    u8 buf[BOUNCE];
+    long done = 0;
+    while (u->resid) {
+        u64 want = min(u->resid, (u64)BOUNCE);
+        long n = pos && pos != &f->pos ? transfer_at(f->priv, buf, want, false, *pos)
+                                       : transfer(f, buf, want, false, done == 0);
+        if (n <= 0)
+            return done ? done : n;
+        long put = uio_put(u, buf, (u64)n);
+        if (put < 0)
+            return done ? done : put;
+        done += put;
+        if (pos)
+            *pos += put;
+        if (put < n || (u64)n < want)
+            break;
+    }
+    return done;
+}
+
+static long host_file_write(struct file *f, struct uio *u, s64 *pos)
+{
+    u8 buf[BOUNCE];
+    long done = 0;
+    while (u->resid) {
+        long n = uio_get(u, buf, min(u->resid, (u64)BOUNCE));
+        if (n <= 0)
+            return done ? done : n;
+        for (long at = 0; at < n;) {
+            long r = pos && pos != &f->pos
+                         ? transfer_at(f->priv, buf + at, (u64)(n - at), true, *pos)
+                         : transfer(f, buf + at, (u64)(n - at), true, true);
+            if (r == -EPIPE)
+                job_signal_current(SIGPIPE);
+            if (r <= 0) {
+                refresh_size(f);
+                return done ? done : r;
+            }
+            at += r;
+            done += r;
+            if (pos)
+                *pos += r;
+        }
+    }
+    refresh_size(f);
+    return done;
+}
+
+static s64 host_file_seek(struct file *f, s64 off, int whence)
+{
+    struct hostfd *h = f->priv;
+    refresh_size(f);
+    s64 r = host_lseek(hostfd_get(h->handle), off, whence);
+    if (r >= 0)
+        f->pos = r;
+    return r;
+}
+
+static int host_file_fsync(struct file *f, bool data_only)
+{
+    int fd = hostfd_get(((struct hostfd *)f->priv)->handle);
+    return data_only ? host_fdatasync(fd) : host_fsync(fd);
+}
+
+// A terminal of the host that is not ours: what it is may be asked, not changed.
+static long host_file_ioctl(struct file *f, u32 cmd, u64 arg)
+{
+    struct hostfd *h = f->priv;
+    u8 buf[64];
+    u32 size;
+
+    switch (cmd) {
+    case TCGETS:
+        size = GUEST_TERMIOS_SIZE;
+        break;
+    case TIOCGWINSZ:
+        size = 8;
+        break;
+    case FIONREAD:
+        size = 4;
+        break;
+    default:
+        return -ENOTTY;
+    }
+    if (cmd != FIONREAD && !S_ISCHR(h->mode))
+        return -ENOTTY;
+    int r = host_ioctl(hostfd_get(h->handle), cmd, buf);
+    return r < 0 ? r : copy_out(uaddr(arg), buf, size);
+}
+
+// Guards inode->attached of host inodes against the release of the last file.
+static struct mutex *attach_lock(void)
+{
+    return arena_slot_get(ARENA_SLOT_HOSTFD, sizeof(struct mutex));
+}
+
+static void host_file_release(struct file *f)
+{
+    struct hostfd *h = f->priv;
+    mutex_lock(attach_lock(), RANK_FILE);
+    bool last = ref_put(&h->ref);
+    if (last)
+        f->inode->attached = NULL;
+    mutex_unlock(attach_lock());
+    if (last) {
+        hostfd_unwatch(h->handle);
+        arena_free(h);
+    }
+}
+
+static struct inode *host_inode(const struct statx *st)
+{
+    struct inode *i = inode_new_anon(st->stx_mode);
+    if (!i)
+        return NULL;
+    i->priv_word = HOSTFD_INODE;
+    i->uid = 0;
+    i->gid = 0;
+    i->size = st->stx_size;
+    i->blocks = st->stx_blocks;
+    i->rdev = DEV_MAKE(st->stx_rdev_major, st->stx_rdev_minor);
+    i->atime = st->stx_atime.tv_sec * NSEC_PER_SEC + st->stx_atime.tv_nsec;
+    i->mtime = st->stx_mtime.tv_sec * NSEC_PER_SEC + st->stx_mtime.tv_nsec;
+    i->ctime = st->stx_ctime.tv_sec * NSEC_PER_SEC + st->stx_ctime.tv_nsec;
+    return i;
+}
+
+static void set_mode(struct file *f, struct hostfd *h, u32 flags)
+{
+    u32 mode = flags & O_ACCMODE;
+    h->readable = mode != O_WRONLY;
+    h->writable = mode != O_RDONLY;
+    f->may_read = h->readable;
+    f->may_write = h->writable;
+}
+
+int hostfd_file_new(int fd, struct file **ret)
+{
+    struct statx st;
+    struct file *f = NULL;
+    int flags = host_fcntl(fd, F_GETFL, 0);
+    int r = flags < 0 ? flags : host_fstatx(fd, &st);
+    struct hostfd *h = r || !attach_lock() ? NULL : arena_alloc(sizeof(*h));
+
+    if (r)
+        goto fail;
+    r = -ENOMEM;
+    if (!h)
+        goto fail;
+    ref_init(&h->ref);
+    waitq_init(&h->queue);
+    h->mode = st.stx_mode;
+    h->regular = S_ISREG(st.stx_mode) || S_ISBLK(st.stx_mode) || S_ISDIR(st.stx_mode);
+    f = file_new(h->regular ? FILE_HOST_REGULAR : FILE_HOST, (u32)flags & (O_ACCMODE | O_APPEND));
+    if (!f)
+        goto fail;
+    f->inode = host_inode(&st);
+    h->handle = f->inode ? hostfd_watch(fd, host_ready, h) : 0;
+    if (!h->handle)
+        goto fail;
+    set_mode(f, h, (u32)flags);
+    f->priv = h;
+    f->inode->attached = h;
+    *ret = f;
+    return 0;
+fail:
+    if (f) {
+        f->kind = FILE_NONE;
+        file_unref(f);
+    }
+    arena_free(h);
+    host_close(fd);
+    return r;
+}
+
+int vfs_open_anon(struct inode *i, struct file *f)
+{
+    if (i->priv_word != HOSTFD_INODE)
+        return -EOPNOTSUPP;
+    mutex_lock(attach_lock(), RANK_FILE);
+    struct hostfd *h = i->attached;
+    if (h)
+        ref_get(&h->ref);
+    mutex_unlock(attach_lock());
+    if (!h)
+        return -ENXIO;
+    f->priv = h;
+    f->kind = h->regular ? FILE_HOST_REGULAR : FILE_HOST;
+    if ((f->may_read && !h->readable) || (f->may_write && !h->writable))
+        return -EACCES; // released like any open file
+    return 0;
+}
+
+const struct file_ops host_file_ops = {
+    .name = "host",
+    .release = host_file_release,
+    .read = host_file_read,
+    .write = host_file_write,
+    .ready = host_file_ready,
+    .queue = host_file_queue,
+    .ioctl = host_file_ioctl,
+};
+
+const struct file_ops host_regular_file_ops = {
+    .name = "host",
+    .release = host_file_release,
+    .read = host_file_read,
+    .write = host_file_write,
+    .seekable = true,
+    .seek = host_file_seek,
+    .ready = host_file_ready,
+    .queue = host_file_queue,
+    .ioctl = host_file_ioctl,
+    .fsync = host_file_fsync,
+};

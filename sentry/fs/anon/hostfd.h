@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// Host descriptors that were passed in: the container's stdio when it is not a terminal (pipes, files,
+// sockets, or a host terminal that is not ours), and the poller, one host thread that watches such
+// descriptors for the whole sentry (also for the console, fs/tty).
+//
+// A descriptor may share its open file description with processes outside, so its O_NONBLOCK is never
+// changed: transfers are made with RWF_NOWAIT, or where the host cannot do that, after poll(2) said
+// that they will not wait, in pieces that then fit.
+//
+// Lock order: watches have no lock that callers see; callbacks run on the poller thread with none held.
+#ifndef BAILEY_SENTRY_FS_ANON_HOSTFD_H
+#define BAILEY_SENTRY_FS_ANON_HOSTFD_H
+
+#include "sentry/vfs/file.h"
+
+// A file for a host descriptor, which it owns from then on (on failure too). Its type and mode are what
+// fstat(2) says of it, its access mode what fcntl(F_GETFL) does. -ENOMEM, -EBADF.
+int hostfd_file_new(int fd, struct file **ret) must_check;
+
+// ---- the poller ----
+
+// Runs on the poller thread. `arg` is an object of the arena or of the process.
+typedef void hostfd_fn(void *arg, u32 events);
+
+// Begins to watch `fd` (owned from then on, on success): a handle, or 0. Nothing is reported before
+// hostfd_arm.
+u32 hostfd_watch(int fd, hostfd_fn *fn, void *arg) must_check;
+
+// The descriptor of a handle; -1 when the handle is stale (after a restore).
+int hostfd_get(u32 handle);
+
+// Reports once when one of `events` (EPOLLIN, EPOLLOUT; EPOLLHUP and EPOLLERR always) is there. 0, -EPERM when the host
+// cannot poll such a file (it is always ready), -ENOMEM, -ESTALE.
+int hostfd_arm(u32 handle, u32 events);
+
+// Ends a watch, closes the descriptor; returns when no callback of it runs any more. Not from a callback.
+void hostfd_unwatch(u32 handle);
+
+extern const struct file_ops host_file_ops, host_regular_file_ops;
+
+#endif
