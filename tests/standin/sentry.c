@@ -11,15 +11,9 @@
 #include "host/host.h"
 #include "sentry/boot/boot.h"
 #include "sentry/control/control.h"
-#include "sentry/platform/platform.h"
 
 static const struct boot_message *boot;
 static u32 signalled;
-
-int platform_init(const struct platform_config *config)
-{
-    return 0;
-}
 
 int kernel_control_signal(u32 pid, int sig, bool foreground)
 {
