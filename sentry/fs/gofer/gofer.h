@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// Files of the host: the filesystem of FS_GOFER superblocks. In directfs mode the sentry holds a directory
+// descriptor for each mount and makes *at() calls of one component itself; otherwise every operation
+// is a message to the gofer (wire/file.h), which may donate descriptors of regular files.
+//
+// An exclusive mount belongs to the sandbox alone: names, attributes and descriptors are cached and a warm
+// stat or open costs no host call. Other mounts are revalidated at every use. The host's times are the
+// truth: what changes them marks the attributes stale, and the next stat asks the host.
+#ifndef BAILEY_SENTRY_FS_GOFER_GOFER_H
+#define BAILEY_SENTRY_FS_GOFER_GOFER_H
+
+#include "sentry/vfs/inode.h"
+
+// mount_request.arg of FS_GOFER. Descriptors are as in wire/boot.h's struct boot_mount; they are taken over
+// when the mount succeeds.
+struct gofer_source {
+    s32 root_fd, write_fd, gofer_fd;
+    bool exclusive;
+    bool is_file;
+};
+
+// After a restore: gives a superblock that was restored its connection to the host again. Nodes find their
+// files by name when they are next used. -ENOMEM or the gofer's error.
+int gofer_reattach(struct super *sb, const struct gofer_source *source) must_check;
+
+// How many host descriptors this module may keep open at a time, of all mounts (default 1024). Once, at boot.
+void gofer_set_fd_limit(u32 limit);
+
+// For tests and `bailey debug`: descriptors open now.
+u32 gofer_open_fds(void);
+
+#endif

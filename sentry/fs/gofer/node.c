@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: Apache-2.0
+// Nodes: identity, names, attributes.
+#include "sentry/fs/gofer/node.h"
+
+#include <string.h>
+#include <sys/sysmacros.h>
+
+#include "base/bug.h"
+#include "sentry/arena/arena.h"
+
+#define TABLE_SIZE_MIN 64
+
+struct gofer_name gofer_name_copy(const struct name *name)
+{
+    struct gofer_name n;
+    bug_on(name->size > NAME_SIZE_MAX);
+    memcpy(n.s, name->s, name->size);
+    n.s[name->size] = 0;
+    return n;
+}
+
+static u64 dev_of(const struct statx *st)
+{
+    return DEV_MAKE(st->stx_dev_major, st->stx_dev_minor);
+}
+
+static s64 time_of(const struct statx_timestamp *t)
+{
+    return t->tv_sec * NSEC_PER_SEC + t->tv_nsec;
+}
+
+// Files of other host devices below the root must not share numbers with the root's own.
+static u64 ino_of(const struct gofer_super *s, const struct statx *st)
+{
+    u64 dev = dev_of(st);
+    return dev == s->root_dev ? st->stx_ino : st->stx_ino ^ (dev * 0x9e3779b97f4a7c15u) << 32;
+}
+
+bool gofer_same_file(const struct gofer_node *n, const struct statx *st)
+{
+    return n->host_ino == st->stx_ino && n->host_dev == dev_of(st) &&
+           (n->inode->mode & S_IFMT) == (st->stx_mode & S_IFMT) &&
+           (n->super->exclusive || n->inode->btime == time_of(&st->stx_btime));
+}
+
+void gofer_inode_update(struct inode *i, const struct statx *st)
+{
+    i->mode = (i->mode & S_IFMT) | (st->stx_mode & 07777u);
+    i->uid = st->stx_uid;
+    i->gid = st->stx_gid;
+    i->nlink = st->stx_nlink;
+    __atomic_store_n(&i->size, st->stx_size, __ATOMIC_RELEASE);
+    i->blocks = st->stx_blocks;
+    i->atime = time_of(&st->stx_atime);
+    i->mtime = time_of(&st->stx_mtime);
+    i->ctime = time_of(&st->stx_ctime);
+    i->btime = time_of(&st->stx_btime);
+}
+
+// ---- the table -----------------------------------------------------------------------------------
+
+static u32 bucket_of(const struct gofer_super *s, u64 dev, u64 ino)
+{
+    u64 h = (ino ^ dev << 20) * 0x9e3779b97f4a7c15u;
+    return (u32)(h >> 40) & (s->table_size - 1);
+}
+
+static void table_grow(struct gofer_super *s)
+{
+    u32 size = s->table_size ? s->table_size * 2 : TABLE_SIZE_MIN;
+    struct gofer_node **table = arena_alloc(size * sizeof(*table)), **old = s->table;
+    if (!table)
+        return; // longer chains, or (none at all) no sharing of identities
+    u32 old_size = s->table_size;
+    s->table = table;
+    s->table_size = size;
+    for (u32 i = 0; i < old_size; i++) {
+        for (struct gofer_node *n = old[i], *next; n; n = next) {
+            next = n->table_next;
+            struct gofer_node **b = &table[bucket_of(s, n->host_dev, n->host_ino)];
+            n->table_next = *b;
+            *b = n;
+        }
+    }
+    arena_free(old);
+}
+
+static void table_remove_locked(struct gofer_node *n)
+{
+    struct gofer_super *s = n->super;
+    if (!n->hashed)
+        return;
+    struct gofer_node **p = &s->table[bucket_of(s, n->host_dev, n->host_ino)];
+    while (*p != n)
+        p = &(*p)->table_next;
+    *p = n->table_next;
+    n->hashed = 0;
+    s->table_count--;
+}
+
+void gofer_node_unhash(struct gofer_node *n)
+{
+    mutex_lock(&n->super->table_lock, GOFER_RANK_TABLE);
+    table_remove_locked(n);
+    mutex_unlock(&n->super->table_lock);
+}
+
+// The node of a host file with a reference to its inode, or NULL. One that has become another file since
+// (its number was used again) is forgotten.
+static struct gofer_node *table_find_locked(struct gofer_super *s, const struct statx *st)
+{
+    if (!s->table)
+        return NULL;
+    u64 dev = dev_of(st);
+    struct gofer_node *n = s->table[bucket_of(s, dev, st->stx_ino)], *next;
+    for (; n; n = next) {
+        next = n->table_next;
+        if (n->host_ino != st->stx_ino || n->host_dev != dev)
+            continue;
+        if (!gofer_same_file(n, st))
+            table_remove_locked(n);
+        else if (ref_get_unless_zero(&n->inode->ref))
+            return n;
+    }
+    return NULL;
+}
+
+// Enters `fresh`, or finds who is there already.
+static struct gofer_node *table_enter(struct gofer_node *fresh, const struct statx *st)
+{
+    struct gofer_super *s = fresh->super;
+    mutex_lock(&s->table_lock, GOFER_RANK_TABLE);
+    struct gofer_node *n = table_find_locked(s, st);
+    if (!n) {
+        if (s->table_count >= s->table_size)
+            table_grow(s);
+        if (s->table) {
+            struct gofer_node **b = &s->table[bucket_of(s, fresh->host_dev, fresh->host_ino)];
+            fresh->table_next = *b;
+            *b = fresh;
+            fresh->hashed = 1;
+            s->table_count++;
+        }
+        n = fresh;
+    }
+    mutex_unlock(&s->table_lock);
+    return n;
+}
+
+// ---- names -----------------------------------------------------------------------------------------
+
+int gofer_node_rename(struct gofer_node *n, struct inode *dir, const char *name,
+                      struct inode **ret_old)
+{
+    char *copy = dir ? arena_strdup(name) : NULL;
+    *ret_old = n->parent;
+    arena_free(n->name);
+    n->name = copy;
+    n->parent = copy ? inode_ref(dir) : NULL;
+    n->super->names_seq++;
+    return dir && !copy ? -ENOMEM : 0;
+}
+
+// A node found by identity but without a name gets the one by which it was found.
+static void adopt_name(struct gofer_node *n, struct inode *dir, const char *name)
+{
+    struct inode *old = NULL;
+    if (n->root || !dir || __atomic_load_n(&n->parent, __ATOMIC_RELAXED))
+        return;
+    rwlock_write_lock(&n->super->names, GOFER_RANK_NAMES);
+    if (!n->parent)
+        (void)!gofer_node_rename(n, dir, name, &old);
+    rwlock_write_unlock(&n->super->names);
+    inode_unref(old);
+}
+
+// Opens the directories above a node from the top, one by one: a deep tree needs no deep stack.
+static int open_above(struct gofer_node *n)
+{
+    struct gofer_super *s = n->super;
+    for (;;) {
+        struct gofer_node *x = n;
+        rwlock_read_lock(&s->names, GOFER_RANK_NAMES);
+        for (struct live *l; x->parent && !live_peek(gofer_node_of(x->parent), &l);)
+            x = gofer_node_of(x->parent);
+        if (x->parent)
+            live_put(gofer_node_of(x->parent));
+        struct inode *top = x != n ? inode_ref(x->inode) : NULL;
+        rwlock_read_unlock(&s->names);
+        if (!top)
+            return 0;
+        struct live *l;
+        int r = live_get(x, s->remote ? LIVE_NODE : LIVE_READ, &l);
+        if (r == 0)
+            live_put(x);
+        inode_unref(top);
+        if (r < 0)
+            return r;
+    }
+}
+
+int gofer_at_begin(struct gofer_node *n, struct gofer_at *at)
+{
+    struct gofer_super *s = n->super;
+    at->node = n;
+    for (;;) {
+        struct inode *parent = NULL;
+        int r = open_above(n);
+        if (r < 0)
+            return r;
+        rwlock_read_lock(&s->names, GOFER_RANK_NAMES);
+        u32 seq = s->names_seq;
+        if (n->parent)
+            parent = inode_ref(n->parent);
+        rwlock_read_unlock(&s->names);
+        if (!parent)
+            return -ESTALE;
+        at->parent = gofer_node_of(parent);
+        r = live_get(at->parent, s->remote ? LIVE_NODE : LIVE_READ, &at->dir);
+        if (r < 0) {
+            inode_unref(parent);
+            return r;
+        }
+        rwlock_read_lock(&s->names, GOFER_RANK_NAMES);
+        if (s->names_seq == seq || n->parent == parent) {
+            strcpy(at->name.s, n->name);
+            return 0;
+        }
+        rwlock_read_unlock(&s->names);
+        live_put(at->parent);
+        inode_unref(parent);
+    }
+}
+
+void gofer_at_end(struct gofer_at *at)
+{
+    rwlock_read_unlock(&at->node->super->names);
+    live_put(at->parent);
+    inode_unref(at->parent->inode);
+}
+
+// ---- making and ending -----------------------------------------------------------------------------
+
+static struct gofer_node *node_new(struct gofer_super *s, const struct statx *st, struct inode *dir,
+                                   const char *name)
+{
+    struct gofer_node *n = arena_alloc(sizeof(*n));
+    char *copy = dir ? arena_strdup(name) : NULL;
+    if (!n || (dir && !copy))
+        goto fail;
+    struct inode *i =
+        inode_new(s->sb, INODE_GOFER, ino_of(s, st), st->stx_mode, st->stx_uid, st->stx_gid);
+    if (!i)
+        goto fail;
+    n->inode = i;
+    n->super = s;
+    n->host_dev = dev_of(st);
+    n->host_ino = st->stx_ino;
+    n->name = copy;
+    n->parent = dir ? inode_ref(dir) : NULL;
+    i->rdev = DEV_MAKE(st->stx_rdev_major, st->stx_rdev_minor);
+    i->priv = n;
+    gofer_inode_update(i, st);
+    return n;
+fail:
+    arena_free(copy);
+    arena_free(n);
+    return NULL;
+}
+
+struct inode *gofer_inode_get(struct gofer_super *s, const struct statx *st, struct inode *dir,
+                              const char *name)
+{
+    mutex_lock(&s->table_lock, GOFER_RANK_TABLE);
+    struct gofer_node *n = table_find_locked(s, st);
+    mutex_unlock(&s->table_lock);
+    if (!n) {
+        struct gofer_node *fresh = node_new(s, st, dir, name);
+        if (!fresh)
+            return NULL;
+        n = table_enter(fresh, st);
+        if (n == fresh)
+            return n->inode;
+        inode_unref(fresh->inode);
+    }
+    adopt_name(n, dir, name);
+    if (!s->exclusive)
+        gofer_mark_stale(n->inode);
+    return n->inode;
+}
+
+int gofer_refresh(struct inode *i)
+{
+    struct gofer_node *n = gofer_node_of(i);
+    struct statx st;
+    if (n->super->exclusive && !__atomic_load_n(&n->flags, __ATOMIC_RELAXED))
+        return 0;
+    mutex_lock(&i->lock, RANK_INODE);
+    __atomic_fetch_and(&n->flags, (u8)~GOFER_STALE, __ATOMIC_RELAXED);
+    int r = gofer_backend_of(n->super)->getattr(n, &st);
+    if (r == 0 && gofer_same_file(n, &st))
+        gofer_inode_update(i, &st);
+    mutex_unlock(&i->lock);
+    return 0; // a file that went away on the host keeps the attributes it had
+}
+
+// Drops a reference whose end may end its parent's, and so on up: a loop, not a recursion.
+static void unref_chain(struct inode *i)
+{
+    static __thread struct inode *pending;
+    static __thread bool busy;
+    if (busy) {
+        pending = i;
+        return;
+    }
+    busy = true;
+    while (i) {
+        pending = NULL;
+        inode_unref(i);
+        i = pending;
+    }
+    busy = false;
+}
+
+void gofer_evict(struct inode *i)
+{
+    struct gofer_node *n = gofer_node_of(i);
+    if (!n)
+        return;
+    struct inode *parent = n->parent;
+    gofer_node_unhash(n);
+    live_drop(n);
+    arena_free(n->name);
+    arena_free(n);
+    i->priv = NULL;
+    if (parent)
+        unref_chain(parent);
+}

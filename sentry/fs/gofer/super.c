@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+// Superblocks of host files, and their connections to the host.
+#include <linux/magic.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/statfs.h>
+#include <sys/sysmacros.h>
+
+#include "host/fs.h"
+#include "host/host.h"
+#include "sentry/arena/arena.h"
+#include "sentry/arena/side.h"
+#include "sentry/fs/gofer/channel.h"
+#include "sentry/fs/gofer/node.h"
+
+static struct side_table links;
+
+struct gofer_link *gofer_link_of(const struct gofer_super *s)
+{
+    return side_get(&links, __atomic_load_n(&s->link, __ATOMIC_ACQUIRE));
+}
+
+static void link_free(struct gofer_link *link)
+{
+    if (link->root_fd >= 0)
+        host_close(link->root_fd);
+    if (link->write_fd >= 0)
+        host_close(link->write_fd);
+    channel_pool_free(link->pool);
+    free(link);
+}
+
+// Connects, and asks for the root: its attributes, and (remote) its fid.
+static int connect_host(struct gofer_super *s, const struct gofer_source *src, struct statx *ret,
+                        u32 *ret_fid)
+{
+    int r = 0;
+    struct gofer_link *link = calloc(1, sizeof(*link));
+    if (!link)
+        return -ENOMEM;
+    link->root_fd = link->write_fd = -1;
+    *ret_fid = 0;
+    if (src->gofer_fd >= 0) {
+        link->pool = channel_pool_new(src->gofer_fd);
+        if (!link->pool)
+            r = -ENOMEM;
+    } else {
+        link->root_fd = src->root_fd;
+        link->write_fd = src->write_fd;
+    }
+    if (r == 0) {
+        u32 handle = side_insert(&links, link);
+        r = handle ? 0 : -ENOMEM;
+        __atomic_store_n(&s->link, handle, __ATOMIC_RELEASE);
+    }
+    if (r == 0)
+        r = s->remote ? gofer_remote_attach(s, ret, ret_fid) : host_fstatx(src->root_fd, ret);
+    if (r < 0) {
+        side_remove(&links, s->link);
+        s->link = 0;
+        link->root_fd = link->write_fd = -1; // the caller's still
+        channel_pool_forget(link->pool);
+        link_free(link);
+    }
+    return r;
+}
+
+static struct gofer_super *super_make(const struct gofer_source *src, u32 flags)
+{
+    struct super *sb = super_new(FS_GOFER, EXT4_SUPER_MAGIC);
+    struct gofer_super *s = sb ? arena_alloc(sizeof(*s)) : NULL;
+    if (!s) {
+        if (sb)
+            super_unref(sb);
+        return NULL;
+    }
+    s->sb = sb;
+    s->remote = src->gofer_fd >= 0;
+    s->exclusive = src->exclusive;
+    s->is_file = src->is_file;
+    sb->priv = s;
+    sb->block_size = 4096;
+    sb->max_size = INT64_MAX;
+    if (flags & MS_RDONLY)
+        sb->flags |= SUPER_READONLY;
+    if (!s->exclusive)
+        sb->flags |= SUPER_REVALIDATE;
+    return s;
+}
+
+static int gofer_mount(const struct mount_request *m, struct super **ret)
+{
+    const struct gofer_source *src = m->arg;
+    struct statx st;
+    struct statfs fs;
+    u32 fid;
+    if (!src || (src->root_fd < 0 && src->gofer_fd < 0))
+        return -EINVAL;
+    struct gofer_super *s = super_make(src, m->flags);
+    if (!s)
+        return -ENOMEM;
+    struct super *sb = s->sb;
+    int r = connect_host(s, src, &st, &fid);
+    if (r < 0) {
+        super_unref(sb);
+        return r;
+    }
+    s->root_dev = DEV_MAKE(st.stx_dev_major, st.stx_dev_minor);
+    struct inode *root = gofer_inode_get(s, &st, NULL, NULL);
+    if (!root) {
+        super_unref(sb);
+        return -ENOMEM;
+    }
+    gofer_node_of(root)->root = 1;
+    live_install(gofer_node_of(root), -1, -1, fid, 0);
+    if (gofer_backend_of(s)->statfs(gofer_node_of(root), &fs) == 0) {
+        sb->magic = (u64)fs.f_type;
+        if (fs.f_bsize >= 512 && fs.f_bsize <= 65536)
+            sb->block_size = (u32)fs.f_bsize;
+    }
+    sb->root = dentry_new_root(root);
+    if (!sb->root) {
+        super_unref(sb);
+        return -ENOMEM;
+    }
+    *ret = sb;
+    return 0;
+}
+
+int gofer_reattach(struct super *sb, const struct gofer_source *src)
+{
+    struct gofer_super *s = sb->priv;
+    struct statx st;
+    u32 fid;
+    s->remote = src->gofer_fd >= 0;
+    int r = connect_host(s, src, &st, &fid);
+    if (r < 0)
+        return r;
+    live_install(gofer_node_of(sb->root->inode), -1, -1, fid, 0);
+    return 0;
+}
+
+static void gofer_destroy(struct super *sb)
+{
+    struct gofer_super *s = sb->priv;
+    if (!s)
+        return;
+    struct gofer_link *link = side_remove(&links, s->link);
+    if (link)
+        link_free(link);
+    arena_free(s->table);
+    arena_free(s);
+    sb->priv = NULL;
+}
+
+static int gofer_statfs(struct super *sb, struct statfs_info *ret)
+{
+    struct gofer_super *s = sb->priv;
+    struct statfs fs;
+    int r = gofer_backend_of(s)->statfs(gofer_node_of(sb->root->inode), &fs);
+    if (r < 0)
+        return r;
+    ret->type = (u64)fs.f_type;
+    ret->block_size = (u64)fs.f_bsize;
+    ret->blocks = fs.f_blocks;
+    ret->blocks_free = fs.f_bfree;
+    ret->blocks_avail = fs.f_bavail;
+    ret->files = fs.f_files;
+    ret->files_free = fs.f_ffree;
+    return 0;
+}
+
+const struct fs_type gofer_fs_type = {
+    .name = "gofer",
+    .flags = FS_TYPE_BOOT_ONLY | FS_TYPE_HIDDEN | FS_TYPE_NODEV,
+    .mount = gofer_mount,
+    .destroy = gofer_destroy,
+    .statfs = gofer_statfs,
+};
