@@ -176,6 +176,7 @@ static int follow_link(struct walk *w, struct inode *link)
         w->owned[index] = t.owned;
         return enter_text(w, t.text);
     }
+    arena_free(t.owned);
     if (w->flags & LOOKUP_NO_MAGICLINKS)
         r = -ELOOP;
     else if ((w->flags & (LOOKUP_BENEATH | LOOKUP_IN_ROOT)) ||

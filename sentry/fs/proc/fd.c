@@ -97,10 +97,7 @@ int proc_link_fd(struct pseudo_ctx *x, struct link_target *ret)
     if (!f)
         return -ENOENT;
     int r = 0;
-    if (f->path.dentry) {
-        ret->path = f->path;
-        path_ref(&ret->path);
-    } else {
+    if (!f->path.dentry) {
         r = file_to_string(f, buf, sizeof(buf));
         if (r >= 0) {
             ret->owned = arena_memdup(buf, (u64)r + 1);
@@ -108,8 +105,11 @@ int proc_link_fd(struct pseudo_ctx *x, struct link_target *ret)
             r = ret->owned ? 0 : -ENOMEM;
         }
     }
+    // What has no inode has a name but leads nowhere.
+    if (!r)
+        r = file_get_path(f, &ret->path);
     file_unref(f);
-    return r;
+    return r == -ENOENT && ret->text ? 0 : r;
 }
 
 int proc_show_fdinfo(struct pseudo_ctx *x, struct text *out)
