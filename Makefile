@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+# The few commands that a person needs; meson does the work.
+#
+#   make run            build, and run a command in a sandbox over this machine's own files
+#   make check          all tests
+#   make bench          the table of measurements, beside runc, crun and runsc where they are there
+#   make install        PREFIX= (default /usr/local) and DESTDIR= are honoured
+#   make check-sanitize the tests under the address and undefined-behaviour sanitizers, then the thread's
+PREFIX ?= /usr/local
+DESTDIR ?=
+BUILD ?= build
+NINJA = ninja -C $(BUILD)
+CMD ?= uname -a; dmesg; echo; echo "processes in here:"; ps
+
+all: build
+
+$(BUILD)/build.ninja: | deps
+	meson setup $(BUILD) --prefix=$(PREFIX) --buildtype=debugoptimized >/dev/null
+
+build: $(BUILD)/build.ninja
+	@$(NINJA)
+
+# What a bare Debian 12 lacks; nothing happens when all is there.
+deps:
+	@tools/install-deps.sh
+
+run: build
+	$(BUILD)/bin/bailey do -- sh -c '$(CMD)'
+
+check: build
+	tests/check
+
+unit: build
+	$(NINJA) unit-quick
+
+bench: build
+	bench/run
+
+check-sanitize: | deps
+	test -d build-asan || meson setup build-asan -Db_sanitize=address,undefined -Db_lundef=false >/dev/null
+	ninja -C build-asan
+	BUILD=build-asan tests/check
+	test -d build-tsan || meson setup build-tsan -Db_sanitize=thread -Db_lundef=false >/dev/null
+	ninja -C build-tsan
+	BUILD=build-tsan tests/check
+
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/bailey \
+		$(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/doc/bailey
+	install -m 755 $(BUILD)/bin/bailey $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 $(BUILD)/bin/bailey-sentry $(BUILD)/bin/bailey-gofer \
+		$(DESTDIR)$(PREFIX)/libexec/bailey/
+	install -m 644 runtime/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/bailey/
+
+clean:
+	rm -rf $(BUILD) build-asan build-tsan
+
+.PHONY: all build deps run check unit bench check-sanitize install clean

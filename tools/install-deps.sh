@@ -1,0 +1,33 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Installs what it takes to build and test bailey on a bare Debian 12 (or later): compiler, meson, the
+# libraries of the command line, and the tools of the tests. Does nothing when all is there.
+#     tools/install-deps.sh [build|test]    (default: build)
+set -e
+
+build_packages="build-essential meson ninja-build pkg-config python3 git libjson-c-dev libseccomp-dev libcmocka-dev"
+test_packages="busybox-static debootstrap strace"
+
+packages=$build_packages
+[ "$1" = test ] && packages="$packages $test_packages"
+
+missing=""
+for p in $packages; do
+    # build-essential stands for the compiler: any that is there will do.
+    [ "$p" = build-essential ] && command -v cc >/dev/null && command -v make >/dev/null && continue
+    [ "$p" = ninja-build ] && command -v ninja >/dev/null && continue
+    [ "$p" = meson ] && command -v meson >/dev/null && continue
+    [ "$p" = git ] && command -v git >/dev/null && continue
+    dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"
+done
+[ -z "$missing" ] && exit 0
+
+if ! command -v apt-get >/dev/null; then
+    echo "install-deps: please install what corresponds to:$missing" >&2
+    exit 1
+fi
+echo "installing:$missing"
+sudo=""
+[ "$(id -u)" = 0 ] || sudo=sudo
+$sudo apt-get update -qq
+DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing
