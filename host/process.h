@@ -6,6 +6,7 @@
 
 #include <linux/ioctl.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -64,6 +65,16 @@ static inline int host_seccomp_sync_wake(int listener)
 static inline int host_sched_yield(void)
 {
     return (int)host_sys(SYS_sched_yield);
+}
+
+static inline int host_setaffinity(const void *mask, u64 size)
+{
+    return (int)host_sys(SYS_sched_setaffinity, 0, size, mask);
+}
+
+static inline int host_poll(struct pollfd *fds, u32 count, int timeout_msec)
+{
+    return (int)host_sys(SYS_poll, fds, count, timeout_msec);
 }
 
 // sched_getaffinity(2) of the caller: bytes of mask written.

@@ -112,6 +112,8 @@ struct stub_op {
 
 #define STUB_OPS_MAX 100
 
+#define CPU_UNKNOWN 0xffffffffu
+
 enum stub_ident {
     IDENT_PID,
     IDENT_TID,
@@ -149,6 +151,8 @@ struct stub_context {
     u64 listener;    // zygote, at start: number of the listener descriptor, or -errno
     u64 fprog_count; // sentry, at start: instructions of the filter, at CTX_OPS
     u64 answered;    // stub: calls answered in the stub
+    u32 stub_cpu;    // stub: where it last ran
+    u32 sentry_cpu;  // sentry: likewise, or CPU_UNKNOWN
 };
 
 // Read-only for stubs.
@@ -156,6 +160,8 @@ struct stub_global {
     u64 fp_features;
     u32 has_fsgsbase;
     u32 no_spin; // CPUs are short: stubs go to sleep at once
+    u32 has_rdpid;
+    u32 pad;
     u64 clock_gettime, gettimeofday, time, getcpu, clock_getres; // in the moved host vDSO, or 0
     s64 offset_monotonic, offset_boottime;
 };

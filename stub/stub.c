@@ -98,17 +98,28 @@ static void fp_save(void *fp)
     __asm__ volatile("xsave64 (%0)" : : "r"(fp), "a"((u32)m), "d"((u32)(m >> 32)) : "memory");
 }
 
+static u32 current_cpu(void)
+{
+    u64 v;
+    if (!global_page()->has_rdpid)
+        return CPU_UNKNOWN - 1;
+    __asm__ volatile("rdpid %0" : "=r"(v));
+    return (u32)v & 0xfff;
+}
+
 static void post(struct stub_context *ctx, u32 event)
 {
+    ctx->stub_cpu = current_cpu();
     ctx->event = event;
     if (__atomic_exchange_n(&ctx->turn, TURN_SENTRY, __ATOMIC_SEQ_CST) & TURN_SLEEPS)
         call6(__NR_futex, (long)&ctx->turn, FUTEX_WAKE, 1, 0, 0, 0);
 }
 
-// Spins while the sentry allows it, then sleeps, until it is the stub's turn.
+// Spins while the sentry allows it and is on another CPU, then sleeps, until it is the stub's turn.
 static void wait(struct stub_context *ctx)
 {
-    for (u32 i = __atomic_load_n(&ctx->spin, __ATOMIC_RELAXED); i; i--) {
+    u32 rounds = ctx->sentry_cpu == current_cpu() ? 0 : ctx->spin;
+    for (u32 i = rounds; i; i--) {
         u32 t = __atomic_load_n(&ctx->turn, __ATOMIC_ACQUIRE);
         if ((t & ~TURN_SLEEPS) == TURN_STUB)
             return;

@@ -71,7 +71,7 @@ int platform_fp_get(u32 thread, void *xsave)
     struct pt_thread *t = pt_thread_get(thread);
     if (!t)
         return -ESRCH;
-    int r = pt_order_simple(t, ORDER_FP_SAVE);
+    int r = pt_order_simple(t, ORDER_FP_SAVE, NULL);
     if (r < 0)
         return r;
     __builtin_memcpy(xsave, (u8 *)t->ctx + CTX_FP, pt.fp_size);

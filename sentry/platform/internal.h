@@ -32,6 +32,8 @@ struct pt_thread {
     u32 misses;               // owner: waits in a row that were too long to spin for
     u32 stub_misses;          // owner: likewise of the stub
     u64 event_time;           // owner: time stamp of the last event
+    u32 sleeps;               // owner: waits in a row that slept
+    bool shared;              // driven by many host threads (the zygote's)
     u64 trap_rip;             // owner: last site that trapped (rewrite)
     struct pt_thread *next;   // parked or free list
 };
@@ -75,7 +77,7 @@ struct pt_expect {
     struct pt_thread *thread;
     struct pt_fd *fds; // FDS: owned
     u32 fd_count, fd_next;
-    u32 done; // futex: 0, 1 served, 2 refused
+    u32 done; // atomic: 0, 1 served
     int error;
 };
 
@@ -114,9 +116,11 @@ void pt_thread_busy(struct pt_thread *thread);
 void pt_thread_idle(struct pt_thread *thread);
 // Gives the stub an order and waits for the event; bounded orders kill a stub that does not
 // answer. The event read from the context, or 0 if the stub is dead.
-u32 pt_order(struct pt_thread *thread, u32 order, u32 flags, bool bounded);
+// `expect`: announcements are served meanwhile, until it is done.
+u32 pt_order(struct pt_thread *thread, u32 order, u32 flags, bool bounded,
+             struct pt_expect *expect);
 // For orders other than ORDER_RESUME: 0 or the result's negative errno, -ESRCH if it is dead.
-int pt_order_simple(struct pt_thread *thread, u32 order);
+int pt_order_simple(struct pt_thread *thread, u32 order, struct pt_expect *expect);
 
 // ops.c: moves up to a list of queued operations into the context; `expect` is registered if
 // descriptors are among them. Returns how many remain queued, or -errno. After the order is
@@ -129,12 +133,20 @@ int pt_ops_flush(struct pt_thread *thread, bool all, struct platform_event *ret)
 // What came of a COMMIT: 0, or the error with `ret` filled.
 int pt_ops_result(struct pt_thread *thread, u32 event, struct platform_event *ret);
 
+// cpu.c: where threads run. _init says whether RDPID is there.
+bool pt_cpu_init(void);
+u32 pt_cpu_current(void); // or CPU_UNKNOWN
+// The calling thread stays on that CPU from now on, or goes where it likes.
+void pt_cpu_follow(u32 cpu);
+void pt_cpu_free(void);
+
 // notify.c
-int pt_notify_start(void);
+void pt_notify_init(void);
 void pt_expect_add(struct pt_expect *expect);
 void pt_expect_remove(struct pt_expect *expect);
-// Waits until it is served: 0, or -ESRCH/-errno.
-int pt_expect_wait(struct pt_expect *expect);
+// Serves announcements, whoever's, until `expect` is done or `thread`'s stub has the sentry's turn
+// or is dead. True if it served any: then the stub has been woken on this CPU.
+bool pt_serve_until(struct pt_expect *expect, struct pt_thread *thread);
 
 // reap.c
 int pt_reap_start(void);

@@ -7,10 +7,6 @@
 // child process of ours that is in no table yet, and names the random cookie of a fork under way:
 // then it can only be a fork of the address space that was ordered to fork. A new thread must be
 // in the right process and not be one already known.
-#include <pthread.h>
-#include <stdlib.h>
-
-#include "base/bug.h"
 #include "base/log.h"
 #include "host/host.h"
 #include "host/process.h"
@@ -18,6 +14,11 @@
 
 static struct mutex notify_lock; // guards expected and what is in it
 static struct list expected = LIST_INIT(expected);
+static struct mutex serve_lock; // held by the thread that polls the listener
+static u32 serve_seq, serve_waiters;
+
+#define SERVE_SECONDS 10
+#define SPIN_POLLS 50
 
 void pt_expect_add(struct pt_expect *e)
 {
@@ -33,28 +34,10 @@ void pt_expect_remove(struct pt_expect *e)
     mutex_unlock(&notify_lock);
 }
 
-int pt_expect_wait(struct pt_expect *e)
-{
-    struct timespec second = {.tv_sec = 1};
-    for (int i = 0; i < 10; i++) {
-        u32 done;
-        for (int spin = 0; spin < 200; spin++) {
-            done = __atomic_load_n(&e->done, __ATOMIC_ACQUIRE);
-            if (done)
-                return e->error;
-            __builtin_ia32_pause();
-        }
-        if (host_futex_wait(&e->done, 0, &second, false) != -ETIMEDOUT)
-            i = i ? i - 1 : -1;
-    }
-    return -ESRCH;
-}
-
 static void expect_finish(struct pt_expect *e, int error)
 {
     e->error = error;
     __atomic_store_n(&e->done, 1, __ATOMIC_RELEASE);
-    host_futex_wake(&e->done, 1, false);
 }
 
 static struct pt_expect *expect_find(u32 kind, u64 cookie, int tid)
@@ -87,8 +70,11 @@ static int serve_fds(struct pt_expect *e, u64 id)
     while (e->fd_next < e->fd_count) {
         struct pt_fd *fd = &e->fds[e->fd_next++];
         int r = add_fd(id, fd->host_fd, fd->slot, fd->last);
-        if (r < 0 || fd->last)
-            return r;
+        if (r >= 0 && !fd->last)
+            continue;
+        if (r < 0 || e->fd_next == e->fd_count)
+            expect_finish(e, r < 0 ? r : 0);
+        return r;
     }
     return -EPERM;
 }
@@ -155,26 +141,67 @@ static void serve(const struct seccomp_notif *n)
     }
 }
 
-static void *notify_main(void *arg)
+// Receives and serves one announcement if there is one within `msec`.
+static bool serve_one(int msec)
 {
-    for (;;) {
-        struct seccomp_notif n = {.id = 0};
-        int r = host_seccomp_receive(pt.listener, &n);
-        if (r == 0)
-            serve(&n);
-        else if (r != -EINTR && r != -ENOENT)
-            bug_on(true);
-    }
-    return arg;
+    struct pollfd p = {.fd = pt.listener, .events = POLLIN};
+    union {
+        struct seccomp_notif n;
+        u8 room[256]; // of a newer kernel
+    } u;
+    int r = 0;
+    for (int i = 0; i < SPIN_POLLS && r == 0 && !pt.page->no_spin; i++)
+        r = host_poll(&p, 1, 0);
+    if (r == 0)
+        r = host_poll(&p, 1, msec);
+    if (r <= 0)
+        return false;
+    __builtin_memset(&u, 0, sizeof(u));
+    if (host_seccomp_receive(pt.listener, &u.n) == 0)
+        serve(&u.n);
+    return true;
 }
 
-int pt_notify_start(void)
+// True when there is nothing more to serve for this order.
+static bool serve_over(struct pt_expect *e, struct pt_thread *t)
 {
-    pthread_t thread;
+    if (__atomic_load_n(&e->done, __ATOMIC_ACQUIRE))
+        return true;
+    if (!t)
+        return false;
+    u32 turn = __atomic_load_n(&t->ctx->turn, __ATOMIC_ACQUIRE);
+    return (turn & ~TURN_SLEEPS) != TURN_STUB || __atomic_load_n(&t->space->dead, __ATOMIC_ACQUIRE);
+}
+
+// One thread at a time polls and receives, so that no one is left in a receive whose message another took.
+// It serves everybody's; the others look every while, in case it has left with its own.
+bool pt_serve_until(struct pt_expect *e, struct pt_thread *t)
+{
+    bool served = false;
+    int patience = 1;
+    for (s64 start = host_clock(CLOCK_MONOTONIC); !serve_over(e, t);) {
+        u32 seq = __atomic_load_n(&serve_seq, __ATOMIC_ACQUIRE);
+        if (mutex_trylock(&serve_lock, RANK_LEAF)) {
+            served |= serve_one(patience);
+            mutex_unlock(&serve_lock);
+            __atomic_add_fetch(&serve_seq, 1, __ATOMIC_SEQ_CST);
+            if (__atomic_load_n(&serve_waiters, __ATOMIC_SEQ_CST))
+                host_futex_wake(&serve_seq, INT32_MAX, false);
+        } else {
+            struct timespec ts = {.tv_nsec = 1000000};
+            __atomic_add_fetch(&serve_waiters, 1, __ATOMIC_SEQ_CST);
+            host_futex_wait(&serve_seq, seq, &ts, false);
+            __atomic_sub_fetch(&serve_waiters, 1, __ATOMIC_SEQ_CST);
+        }
+        if (patience < 100)
+            patience *= 2;
+        if (host_clock(CLOCK_MONOTONIC) - start > SERVE_SECONDS * NSEC_PER_SEC)
+            break;
+    }
+    return served;
+}
+
+void pt_notify_init(void)
+{
     host_seccomp_sync_wake(pt.listener);
-    int r = pthread_create(&thread, NULL, notify_main, NULL);
-    if (r)
-        return -r;
-    pthread_detach(thread);
-    return 0;
 }

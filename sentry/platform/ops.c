@@ -271,7 +271,7 @@ int pt_ops_flush(struct pt_thread *t, bool all, struct platform_event *ret)
             *ret = (struct platform_event){.kind = PLATFORM_OPS_FAILED, .error = r};
             return r;
         }
-        u32 event = pt_order(t, ORDER_COMMIT, 0, true);
+        u32 event = pt_order(t, ORDER_COMMIT, 0, true, expect.kind ? &expect : NULL);
         pt_ops_unload(&expect);
         r = pt_ops_result(t, event, ret);
         if (r < 0)

@@ -48,13 +48,12 @@ int platform_init(const struct platform_config *config)
         return r;
     if (!pt.page->has_fsgsbase)
         pt.config.use_rewriting = false;
-    r = pt_notify_start();
-    if (r == 0)
-        r = pt_reap_start();
+    pt_notify_init();
+    r = pt_reap_start();
     if (r < 0)
         return r;
     pt_fp_reset(pt.zygote);
     log_debug("platform: %u CPUs, FP state of %u bytes, spins of %llu cycles", pt.cpu_count,
               pt.fp_size, (unsigned long long)pt.spin_cycles);
-    return pt_order_simple(pt.zygote, ORDER_COMMIT);
+    return pt_order_simple(pt.zygote, ORDER_COMMIT, NULL);
 }

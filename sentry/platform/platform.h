@@ -47,8 +47,8 @@ struct platform_config {
     u32 cpu_count;        // CPUs that guests may use; 0: what sched_getaffinity says
 };
 
-// Makes the zygote, from which all stubs are forked, and the platform's threads (a reaper of
-// children and a server of the stubs' requests). Call it once the process is in its final namespaces and
+// Makes the zygote, from which all stubs are forked, and a thread that
+// reaps the stubs. Call it once the process is in its final namespaces and
 // root but before its own seccomp filter, from the main thread, which must live as long as the sandbox
 // (stubs die with it), while it is the only thread. 0, or -errno of the host call that failed.
 int platform_init(const struct platform_config *config) must_check;

@@ -14,10 +14,12 @@ static int clone_ordered(struct pt_thread *parent, struct pt_expect *e, u32 orde
     parent->ctx->cookie = e->cookie;
     parent->ctx->clone_turn = STUB_CTX + ((u64)e->thread->index << STUB_CTX_SHIFT) + CTX_TURN;
     pt_expect_add(e);
-    r = pt_order_simple(parent, order);
-    if (r == 0)
-        r = pt_expect_wait(e);
+    r = pt_order_simple(parent, order, e);
+    if (r == 0 && !e->done)
+        pt_serve_until(e, NULL);
     pt_expect_remove(e);
+    if (r == 0)
+        r = e->done ? e->error : -ESRCH;
     // A stub that says it failed and had its clone let in all the same is lying.
     if (r < 0 && e->done)
         pt_kill(e->space);

@@ -13,6 +13,7 @@
 #define SPIN_NSEC 40000  // longest spin: a few times what a sleep and a wake-up cost
 #define BOUND_SECONDS 10 // a stub that carries out an order takes microseconds
 #define MISSES_MAX 6
+#define SLEEPS_TO_FOLLOW 8
 
 static u64 tsc(void)
 {
@@ -78,12 +79,32 @@ static bool sleep_for_stub(struct pt_thread *t, bool bounded)
     }
 }
 
-static bool wait_for_stub(struct pt_thread *t, bool bounded)
+// A thread that keeps sleeping does best on its stub's CPU: a wake-up there needs no other CPU to wake.
+// One that may spin again must not be there.
+static void note_placement(struct pt_thread *t, bool slept)
+{
+    if (!slept || (may_spin() && !t->misses)) {
+        t->sleeps = 0;
+        if (may_spin())
+            pt_cpu_free();
+        return;
+    }
+    if (t->sleeps < SLEEPS_TO_FOLLOW) {
+        t->sleeps++;
+        return;
+    }
+    if (!t->shared)
+        pt_cpu_follow(__atomic_load_n(&t->ctx->stub_cpu, __ATOMIC_RELAXED));
+}
+
+static bool wait_for_stub(struct pt_thread *t, bool bounded, bool spin)
 {
     u32 *turn = &t->ctx->turn;
     u64 start = tsc(), limit = pt.spin_cycles >> t->misses;
-    bool good = true;
+    bool good = true, slept = false;
 
+    if (!spin || __atomic_load_n(&t->ctx->stub_cpu, __ATOMIC_RELAXED) == pt_cpu_current())
+        goto sleep;
     while (may_spin()) {
         for (int i = 0; i < 16; i++) {
             if (!is_stubs(__atomic_load_n(turn, __ATOMIC_ACQUIRE)))
@@ -93,8 +114,11 @@ static bool wait_for_stub(struct pt_thread *t, bool bounded)
         if (tsc() - start > limit)
             break;
     }
+sleep:
     good = sleep_for_stub(t, bounded);
+    slept = true;
 out:
+    note_placement(t, slept);
     t->event_time = tsc();
     note_wait(&t->misses, t->event_time - start);
     return good;
@@ -108,7 +132,7 @@ static u32 stub_rounds(struct pt_thread *t)
     return may_spin() ? pt.spin_rounds >> t->stub_misses : 0;
 }
 
-u32 pt_order(struct pt_thread *t, u32 order, u32 flags, bool bounded)
+u32 pt_order(struct pt_thread *t, u32 order, u32 flags, bool bounded, struct pt_expect *expect)
 {
     struct stub_context *ctx = t->ctx;
 
@@ -120,12 +144,14 @@ u32 pt_order(struct pt_thread *t, u32 order, u32 flags, bool bounded)
     ctx->order = order;
     ctx->order_flags = flags;
     ctx->spin = stub_rounds(t);
+    ctx->sentry_cpu = pt_cpu_current();
     u32 old = __atomic_exchange_n(&ctx->turn, TURN_STUB, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&t->space->dead, __ATOMIC_SEQ_CST))
         return 0;
     if (old & TURN_SLEEPS)
         host_futex_wake(&ctx->turn, 1, true);
-    if (!wait_for_stub(t, bounded)) {
+    bool served = expect && pt_serve_until(expect, t);
+    if (!wait_for_stub(t, bounded, !served)) {
         log_warn("stub %d does not answer order %u: killed", t->space->pid, order);
         pt_kill(t->space);
         return 0;
@@ -139,9 +165,9 @@ u32 pt_order(struct pt_thread *t, u32 order, u32 flags, bool bounded)
     return __atomic_load_n(&ctx->event, __ATOMIC_RELAXED);
 }
 
-int pt_order_simple(struct pt_thread *t, u32 order)
+int pt_order_simple(struct pt_thread *t, u32 order, struct pt_expect *expect)
 {
-    u32 event = pt_order(t, order, 0, true);
+    u32 event = pt_order(t, order, 0, true, expect);
     if (event != EVENT_DONE) {
         pt_kill(t->space);
         return -ESRCH;
@@ -291,7 +317,8 @@ int platform_switch(u32 thread, struct user_regs *regs, u32 flags, struct platfo
     }
     write_regs(t, regs, all);
     t->regs_all = false;
-    u32 event = pt_order(t, ORDER_RESUME, all ? ORDER_REGS_ALL : 0, false);
+    u32 event = pt_order(t, ORDER_RESUME, all ? ORDER_REGS_ALL : 0, false,
+                         expect.kind ? &expect : NULL);
     __atomic_store_n(&t->in_guest, 0, __ATOMIC_RELAXED);
     pt_ops_unload(&expect);
     if (event)

@@ -257,6 +257,7 @@ int pt_zygote_make(void)
         return pt.text_fd;
     pt.page->fp_features = pt.fp_features;
     pt.page->has_fsgsbase = getauxval(AT_HWCAP2) >> 1 & 1;
+    pt.page->has_rdpid = pt_cpu_init();
     pt_vdso_init();
     s = pt_space_alloc();
     t = s ? pt_thread_alloc(s) : NULL;
@@ -268,6 +269,7 @@ int pt_zygote_make(void)
     pt.listener = listener_fetch(t);
     if (pt.listener < 0)
         return pt.listener;
+    t->shared = true;
     pt.zygote = t;
     return 0;
 }
