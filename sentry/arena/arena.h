@@ -45,6 +45,7 @@ enum arena_slot {
     ARENA_SLOT_INET,
     ARENA_SLOT_TIMER,
     ARENA_SLOT_SIGNALFD,
+    ARENA_SLOT_TMPFS,
     ARENA_SLOTS = 32
 };
 void **arena_slot(enum arena_slot slot);
