@@ -47,7 +47,8 @@ struct kernel {
 
     // Stopping all (kernel_stop_all).
     u32 stop_requested; // futex word: nested count; tasks park while it is not 0
-    u32 parked;         // futex word: tasks that are parked, guarded by tasks_lock, read atomically
+    u32 parked;         // tasks that are parked, guarded by tasks_lock
+    u32 stop_sequence;  // futex word: counts changes of parked and task_count while a stop is asked for
 
     s64 boot_monotonic; // sched_now() when the sandbox began
     s64 boot_realtime;

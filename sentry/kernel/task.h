@@ -107,7 +107,6 @@ struct task {
     u8 parked;                // counted in kernel->parked
     u8 fp_saved;              // `fp` is valid: give it to the platform when it goes on
     u8 exited;                // task_exit has begun
-    u8 start_fp;              // unused
     u8 vfork_wait;            // parent: its vfork child still has its address space
 
     struct ref ref;
@@ -137,14 +136,14 @@ struct task {
 
     s64 start_time;            // sched_now()
     u64 user_ticks, system_ticks; // TSC counts; written by the task only
-    u64 last_tick;             // when it left or entered the guest
+    u64 guest_since;           // tick at which it entered the guest; 0: it is not there
+    u64 slept_before;          // sleeper.slept when the system call in progress began
     u64 minor_faults, voluntary;
     u64 syscall_nr;            // the one in progress, or ~0 (for --stacks and fault reports)
     u64 syscall_args[6];
+    u64 fault_error, fault_trapno, fault_addr; // of the last fault, for signal frames
 
     void *fp;                  // XSAVE image in the arena while parked or for a new task; owned
-    void *platform_priv;       // unused
-    struct futex_waiter *futex; // unused
 };
 
 enum task_work_bits {
@@ -214,7 +213,6 @@ struct process {
     u32 posix_timer_count;
     s32 oom_score_adj;
     s64 start_time;
-    struct file *exe;              // unused: mm knows it
     u8 membarrier;                 // registered commands
     u32 mdwe;
 };

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tasks and processes as objects: making, finding, describing and releasing them.
+#include "sentry/kernel/task.h"
+
+#include <string.h>
+
+#include "sentry/arena/arena.h"
+#include "sentry/fs/tty/job.h"
+#include "sentry/kernel/clock.h"
+#include "sentry/kernel/session.h"
+#include "sentry/mm/mm.h"
+#include "sentry/platform/platform.h"
+#include "sentry/vfs/fdtable.h"
+#include "sentry/vfs/fs_context.h"
+
+struct task *task_new(void)
+{
+    struct task *t = arena_alloc(sizeof(*t));
+    if (!t)
+        return NULL;
+    ref_init(&t->ref);
+    list_init(&t->thread_node);
+    sigpending_init(&t->pending);
+    t->altstack.flags = 2; // SS_DISABLE
+    t->timer_slack = 50000;
+    t->syscall_nr = ~0ull;
+    t->start_time = sched_now();
+    t->regs_dirty = 1;
+    t->work = TASK_WORK_SIGNAL;
+    return t;
+}
+
+struct task *task_ref(struct task *t)
+{
+    ref_get(&t->ref);
+    return t;
+}
+
+void task_unref(struct task *t)
+{
+    if (!t || !ref_put(&t->ref))
+        return;
+    sigpending_flush(&t->pending, ~0ull);
+    if (t->cred)
+        cred_unref(t->cred);
+    user_put(t->user);
+    pid_unref(t->pid);
+    arena_free(t->fp);
+    if (t->process)
+        process_unref(t->process);
+    arena_free(t);
+}
+
+struct process *process_ref(struct process *p)
+{
+    ref_get(&p->ref);
+    return p;
+}
+
+void process_unref(struct process *p)
+{
+    if (!p || !ref_put(&p->ref))
+        return;
+    sigpending_flush(&p->pending, ~0ull);
+    if (p->sighand)
+        sighand_unref(p->sighand);
+    session_unref(p->session);
+    pid_unref(p->pid);
+    arena_free(p);
+}
+
+// ---- look-up -----------------------------------------------------------------------------------
+
+struct task *task_find(s32 tid)
+{
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    struct pid *pid = pid_find_locked(tid);
+    struct task *t = pid && pid->task ? task_ref(pid->task) : NULL;
+    mutex_unlock(&the_kernel->tasks_lock);
+    return t;
+}
+
+struct process *process_find(s32 tgid)
+{
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    struct pid *pid = pid_find_locked(tgid);
+    struct process *p = pid && pid->process ? process_ref(pid->process) : NULL;
+    mutex_unlock(&the_kernel->tasks_lock);
+    return p;
+}
+
+struct process *process_next(s32 from)
+{
+    struct process *p, *best = NULL;
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    list_for_each(p, &the_kernel->processes, all_node)
+        if (p->tgid >= from && (!best || p->tgid < best->tgid))
+            best = p;
+    if (best)
+        process_ref(best);
+    mutex_unlock(&the_kernel->tasks_lock);
+    return best;
+}
+
+struct task *process_next_thread(struct process *p, s32 from)
+{
+    struct task *t, *best = NULL;
+    mutex_lock(&p->lock, RANK_SIGHAND);
+    list_for_each(t, &p->threads, thread_node)
+        if (t->tid >= from && (!best || t->tid < best->tid))
+            best = t;
+    if (best)
+        task_ref(best);
+    mutex_unlock(&p->lock);
+    return best;
+}
+
+struct task *process_any_thread(struct process *p)
+{
+    struct task *t = NULL;
+    mutex_lock(&p->lock, RANK_SIGHAND);
+    if (p->leader)
+        t = task_ref(p->leader);
+    else if (!list_empty(&p->threads))
+        t = task_ref(list_first(&p->threads, struct task, thread_node));
+    mutex_unlock(&p->lock);
+    return t;
+}
+
+struct mm *task_get_mm(struct task *t)
+{
+    mutex_lock(&t->process->lock, RANK_SIGHAND);
+    struct mm *mm = t->mm;
+    if (mm)
+        mm_ref(mm);
+    mutex_unlock(&t->process->lock);
+    return mm;
+}
+
+struct fdtable *task_get_files(struct task *t)
+{
+    mutex_lock(&t->process->lock, RANK_SIGHAND);
+    struct fdtable *files = t->files;
+    if (files)
+        fdtable_ref(files);
+    mutex_unlock(&t->process->lock);
+    return files;
+}
+
+struct fs_context *task_get_fs(struct task *t)
+{
+    mutex_lock(&t->process->lock, RANK_SIGHAND);
+    struct fs_context *fs = t->fs;
+    if (fs)
+        fs_context_ref(fs);
+    mutex_unlock(&t->process->lock);
+    return fs;
+}
+
+const struct cred *task_get_cred(struct task *t)
+{
+    mutex_lock(&t->process->lock, RANK_SIGHAND);
+    const struct cred *c = cred_ref(t->cred);
+    mutex_unlock(&t->process->lock);
+    return c;
+}
+
+void task_get_comm(struct task *t, char ret[TASK_COMM_MAX])
+{
+    mutex_lock(&t->process->lock, RANK_SIGHAND);
+    memcpy(ret, t->comm, TASK_COMM_MAX);
+    mutex_unlock(&t->process->lock);
+    ret[TASK_COMM_MAX - 1] = 0;
+}
+
+// ---- what /proc and others show ------------------------------------------------------------------
+
+char task_state_char(struct task *t)
+{
+    switch ((enum task_state)__atomic_load_n(&t->state, __ATOMIC_RELAXED)) {
+    case TASK_RUNNING:
+    case TASK_PARKED:
+        return __atomic_load_n(&t->sleeper.asleep, __ATOMIC_RELAXED) ? 'S' : 'R';
+    case TASK_STOPPED:
+        return 'T';
+    case TASK_DEAD:
+        return 'Z';
+    }
+    return 'R';
+}
+
+void process_get_info(struct process *p, struct process_info *ret)
+{
+    *ret = (struct process_info){.tty_pgrp = -1};
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    ret->ppid = p->parent ? p->parent->tgid : 0;
+    ret->pgrp = p->pgrp ? p->pgrp->nr : 0;
+    ret->session = p->session ? p->session->pid->nr : 0;
+    struct tty *tty = p->session && p->session->tty ? tty_ref(p->session->tty) : NULL;
+    ret->threads = p->thread_count;
+    ret->exit_status = p->exit_status;
+    struct task *t = p->leader;
+    ret->state = p->zombie || !p->thread_count ? 'Z' : t ? task_state_char(t) : 'Z';
+    mutex_unlock(&the_kernel->tasks_lock);
+    if (tty) {
+        ret->tty_nr = (s32)tty_device(tty);
+        ret->tty_pgrp = tty_foreground(tty);
+        tty_unref(tty);
+    }
+}
+
+void task_usage(struct task *t, struct cpu_usage *ret)
+{
+    u64 user = __atomic_load_n(&t->user_ticks, __ATOMIC_RELAXED);
+    u64 system = __atomic_load_n(&t->system_ticks, __ATOMIC_RELAXED);
+    *ret = (struct cpu_usage){
+        .user = clock_ticks_to_ns(user),
+        .system = clock_ticks_to_ns(system),
+        .minor_faults = t->minor_faults,
+        .voluntary = t->voluntary,
+    };
+    // A task in the guest right now adds to its count only when it comes back.
+    u64 since = __atomic_load_n(&t->guest_since, __ATOMIC_RELAXED);
+    u64 now = clock_ticks();
+    if (since && now > since)
+        ret->user += clock_ticks_to_ns(now - since);
+}
+
+static void usage_add(struct cpu_usage *to, const struct cpu_usage *u)
+{
+    to->user += u->user;
+    to->system += u->system;
+    to->minor_faults += u->minor_faults;
+    to->major_faults += u->major_faults;
+    to->voluntary += u->voluntary;
+    to->involuntary += u->involuntary;
+}
+
+void process_usage_locked(struct process *p, struct cpu_usage *ret)
+{
+    struct task *t;
+    *ret = p->dead;
+    list_for_each(t, &p->threads, thread_node) {
+        struct cpu_usage u;
+        task_usage(t, &u);
+        usage_add(ret, &u);
+    }
+}
+
+void process_usage(struct process *p, struct cpu_usage *ret)
+{
+    mutex_lock(&p->lock, RANK_SIGHAND);
+    process_usage_locked(p, ret);
+    mutex_unlock(&p->lock);
+}
+
+void process_children_usage(struct process *p, struct cpu_usage *ret)
+{
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    *ret = p->children_usage;
+    mutex_unlock(&the_kernel->tasks_lock);
+}
+
+// Adds the use of a thread that ends to its process (process->lock held).
+void process_bury_usage_locked(struct process *p, struct task *t)
+{
+    struct cpu_usage u;
+    task_usage(t, &u);
+    usage_add(&p->dead, &u);
+}
+
+// Adds a reaped child's use to its parent's (tasks_lock held).
+void process_inherit_usage_locked(struct process *parent, struct process *child)
+{
+    usage_add(&parent->children_usage, &child->dead);
+    usage_add(&parent->children_usage, &child->children_usage);
+    parent->children_max_rss =
+        max(parent->children_max_rss, max(child->max_rss, child->children_max_rss));
+}
+
+u64 process_rlimit(struct process *p, u32 resource)
+{
+    if (resource >= RLIMIT_COUNT)
+        return ~0ull;
+    return __atomic_load_n(&p->rlimits[resource].soft, __ATOMIC_RELAXED);
+}
+
+// ---- credentials of a task -----------------------------------------------------------------------
+
+void task_refresh_identity(struct task *t)
+{
+    const struct cred *c = t->cred;
+    struct platform_identity id = {
+        .pid = (u32)t->process->tgid,
+        .tid = (u32)t->tid,
+        .ppid = (u32)__atomic_load_n(&t->process->parent_tgid, __ATOMIC_RELAXED),
+        .uid = c->uid,
+        .euid = c->euid,
+        .gid = c->gid,
+        .egid = c->egid,
+    };
+    platform_set_identity(t->thread, &id);
+}
+
+void task_set_cred(struct task *t, const struct cred *c)
+{
+    const struct cred *old = t->cred;
+    struct user *user = t->user;
+    if (!user || user->uid != c->uid) {
+        struct user *fresh = user_get(c->uid);
+        if (fresh) { // without memory the old user goes on being charged
+            __atomic_add_fetch(&fresh->processes, 1, __ATOMIC_RELAXED);
+            if (user)
+                __atomic_sub_fetch(&user->processes, 1, __ATOMIC_RELAXED);
+            t->user = fresh;
+            user_put(user);
+        }
+    }
+    mutex_lock(&t->process->lock, RANK_SIGHAND);
+    t->cred = c;
+    mutex_unlock(&t->process->lock);
+    cred_unref(old);
+    if (t->thread)
+        task_refresh_identity(t);
+}
+
+bool task_may_inspect(struct task *t)
+{
+    const struct cred *me = current->cred;
+    if (t->process == current->process)
+        return true;
+    const struct cred *c = task_get_cred(t);
+    bool same = me->fsuid == c->uid && me->fsuid == c->euid && me->fsuid == c->suid &&
+                me->fsgid == c->gid && me->fsgid == c->egid && me->fsgid == c->sgid;
+    bool dumpable = __atomic_load_n(&t->process->dumpable, __ATOMIC_RELAXED) == 1;
+    bool ok = (same && dumpable && (c->cap_permitted & ~me->cap_permitted) == 0) ||
+              cred_capable(me, 19); // CAP_SYS_PTRACE
+    cred_unref(c);
+    return ok;
+}
+
+// ---- what lower layers ask of the current task -----------------------------------------------------
+
+const struct cred *cred_current(void)
+{
+    return current->cred;
+}
+
+struct fdtable *fdtable_current(void)
+{
+    return current->files;
+}
+
+struct fs_context *fs_context_current(void)
+{
+    return current->fs;
+}
+
+void fs_context_for_each(void (*visit)(struct fs_context *c, void *arg), void *arg)
+{
+    s32 from = 0;
+    struct process *p;
+    while ((p = process_next(from))) {
+        struct task *t;
+        s32 tid = 0;
+        while ((t = process_next_thread(p, tid))) {
+            struct fs_context *fs = task_get_fs(t);
+            if (fs)
+                visit(fs, arg);
+            fs_context_unref(fs);
+            tid = t->tid + 1;
+            task_unref(t);
+        }
+        from = p->tgid + 1;
+        process_unref(p);
+    }
+}
+
+u64 kernel_rlimit(int resource)
+{
+    return current && resource >= 0 ? process_rlimit(current->process, (u32)resource) : ~0ull;
+}
+
+s32 kernel_current_tgid(void)
+{
+    return current ? current->process->tgid : 0;
+}
