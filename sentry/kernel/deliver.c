@@ -4,13 +4,14 @@
 #include "base/log.h"
 #include "host/host.h"
 #include "sentry/arena/arena.h"
+#include "sentry/kernel/exit.h"
 #include "sentry/kernel/session.h"
 #include "sentry/kernel/siginternal.h"
 #include "sentry/platform/platform.h"
 
 // ---- parking ------------------------------------------------------------------------------------
 
-static void park(struct task *t)
+void task_park(struct task *t)
 {
     struct kernel *k = the_kernel;
     if (!t->fp)
@@ -223,12 +224,15 @@ bool signal_deliver(struct task *t)
     for (;;) {
         __atomic_store_n(&t->work, 0, __ATOMIC_SEQ_CST);
         sched_clear_interrupt(&t->sleeper);
-        if (unlikely(__atomic_load_n(&k->stop_requested, __ATOMIC_SEQ_CST)))
-            park(t);
         mutex_lock(&p->lock, RANK_SIGHAND);
         if (p->group_exit || t->dying) {
             mutex_unlock(&p->lock);
             return false;
+        }
+        if (unlikely(__atomic_load_n(&k->stop_requested, __ATOMIC_SEQ_CST))) {
+            mutex_unlock(&p->lock);
+            task_park(t);
+            continue;
         }
         if (p->notify_continued) {
             p->notify_continued = 0;

@@ -32,6 +32,9 @@ int signal_send_queue(struct process *p, struct task *t, struct sigqueue *q); //
 // Tells the parent of `p` (tasks_lock held): CLD_STOPPED, CLD_CONTINUED, CLD_EXITED ...
 void signal_tell_parent_locked(struct process *p, int code, int status);
 
+// kernel_stop_all is at work: the current task waits at its boundary until all go on.
+void task_park(struct task *t);
+
 // Builds the frame of a handler. -EFAULT.
 int sigframe_setup(struct task *t, int sig, const struct guest_sigaction *a,
                    const struct guest_siginfo *info, u64 saved_mask) must_check;

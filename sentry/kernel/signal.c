@@ -6,10 +6,9 @@
 #include <sys/resource.h>
 
 #include "sentry/arena/arena.h"
-#include "sentry/fs/tty/job.h"
+#include "sentry/fs/anon/signalfd.h"
 #include "sentry/kernel/siginternal.h"
 #include "sentry/platform/platform.h"
-#include "sentry/sched/hooks.h"
 #include "sentry/vfs/inode.h"
 
 // ---- actions -----------------------------------------------------------------------------------
@@ -333,7 +332,7 @@ static int send_locked(struct process *p, struct task *t, const struct guest_sig
             return -EAGAIN;
     }
     pending->set |= sig_bit(sig);
-    waitq_wake(&p->signal_queue, 1 /* EPOLLIN */);
+    signalfd_notify();
     choose_and_kick(p, t, sig);
     return 0;
 }
@@ -346,7 +345,7 @@ int signal_send_queue(struct process *p, struct task *t, struct sigqueue *q)
         return 1;
     list_push(&pending->queue, &q->node);
     pending->set |= sig_bit(sig);
-    waitq_wake(&p->signal_queue, 1);
+    signalfd_notify();
     choose_and_kick(p, t, sig);
     return 0;
 }
@@ -519,63 +518,52 @@ void signal_get_info(struct task *t, struct signal_info *ret)
     mutex_unlock(&p->lock);
 }
 
-// ---- for files (sched/hooks.h) ---------------------------------------------------------------------
+// ---- for signalfd(2) -------------------------------------------------------------------------------
 
-bool signal_take(u64 mask, struct signal_record *ret)
+bool signal_take_for_fd(u64 mask, struct signalfd_siginfo *ret)
 {
     struct guest_siginfo i;
     if (!signal_dequeue(current, mask & ~SIGNALS_KERNEL_ONLY, &i))
         return false;
-    *ret = (struct signal_record){.signo = (u32)i.signo, .error = i.error, .code = i.code};
+    *ret = (struct signalfd_siginfo){
+        .ssi_signo = (u32)i.signo, .ssi_errno = i.error, .ssi_code = i.code};
     if (i.code == SI_TIMER) {
-        ret->tid = (u32)i.timer.timer;
-        ret->overrun = (u32)i.timer.overrun;
-        ret->value_ptr = i.timer.value;
-        ret->value_int = (s32)i.timer.value;
-    } else if (i.signo == SIGCHLD && i.code > 0) {
-        ret->pid = (u32)i.child.pid;
-        ret->uid = i.child.uid;
-        ret->status = i.child.status;
-        ret->utime = (u64)i.child.utime;
-        ret->stime = (u64)i.child.stime;
+        ret->ssi_tid = (u32)i.timer.timer;
+        ret->ssi_overrun = (u32)i.timer.overrun;
+        ret->ssi_ptr = i.timer.value;
+        ret->ssi_int = (s32)i.timer.value;
+    } else if (i.signo == SIGCHLD && i.code > 0 && i.code != SI_KERNEL) {
+        ret->ssi_pid = (u32)i.child.pid;
+        ret->ssi_uid = i.child.uid;
+        ret->ssi_status = i.child.status;
+        ret->ssi_utime = (u64)i.child.utime;
+        ret->ssi_stime = (u64)i.child.stime;
     } else if (i.code > 0 && i.code != SI_KERNEL && (sig_bit(i.signo) & SIGNALS_SYNCHRONOUS)) {
-        ret->addr = i.fault.addr;
+        ret->ssi_addr = i.fault.addr;
     } else if (i.code > 0 && i.code != SI_KERNEL) {
-        ret->band = (u32)i.poll.band;
-        ret->fd = i.poll.fd;
+        ret->ssi_band = (u32)i.poll.band;
+        ret->ssi_fd = i.poll.fd;
     } else {
-        ret->pid = (u32)i.rt.pid;
-        ret->uid = i.rt.uid;
-        ret->value_ptr = i.rt.value;
-        ret->value_int = (s32)i.rt.value;
+        ret->ssi_pid = (u32)i.rt.pid;
+        ret->ssi_uid = i.rt.uid;
+        ret->ssi_ptr = i.rt.value;
+        ret->ssi_int = (s32)i.rt.value;
     }
     return true;
 }
 
-bool signal_is_pending(u64 mask)
+bool signal_pending_for_fd(u64 mask)
 {
     u64 set = __atomic_load_n(&current->pending.set, __ATOMIC_RELAXED) |
               __atomic_load_n(&current->process->pending.set, __ATOMIC_RELAXED);
     return (set & mask) != 0;
 }
 
-struct waitq *signal_queue_current(void)
-{
-    return &current->process->signal_queue;
-}
-
-void signal_current(int sig)
-{
-    struct guest_siginfo info;
-    siginfo_kernel(&info, sig);
-    if (sig == SIGPIPE || sig == SIGXFSZ)
-        siginfo_user(&info, sig, SI_USER);
-    signal_send_task(current, &info);
-}
-
 void kernel_send_sigxfsz(void)
 {
-    signal_current(SIGXFSZ);
+    struct guest_siginfo info;
+    siginfo_user(&info, SIGXFSZ, SI_USER);
+    signal_send_task(current, &info);
 }
 
 void signal_retarget(struct process *p)

@@ -54,7 +54,7 @@ struct session {
     struct tty *tty;   // guarded by tasks_lock; referenced
 };
 
-struct rlimit64 {
+struct limit {
     u64 soft, hard;
 };
 
@@ -107,7 +107,8 @@ struct task {
     u8 parked;                // counted in kernel->parked
     u8 fp_saved;              // `fp` is valid: give it to the platform when it goes on
     u8 exited;                // task_exit has begun
-    u8 vfork_wait;            // parent: its vfork child still has its address space
+    u8 vfork_wait;            // parent: its vfork child still has its address space (atomic)
+    u8 keep_regs;             // the call has set all registers: no result goes into rax
 
     struct ref ref;
     s32 tid;                  // changes by execve(2) of another thread than the leader
@@ -185,7 +186,6 @@ struct process {
     // Guarded by lock.
     struct sighand *sighand;
     struct sigpending pending;     // for the whole group
-    struct waitq signal_queue;     // signalfd(2), sigtimedwait
     u8 group_exit;                 // exit_code is decided, all threads are leaving
     s32 exit_code;                 // wait status
     struct task *exec_task;        // is waiting to be alone
@@ -195,7 +195,7 @@ struct process {
     u8 notify_continued;           // the parent is to be told
     u8 dumpable;
     u8 no_setid_dump;
-    struct rlimit64 rlimits[RLIMIT_COUNT];
+    struct limit rlimits[RLIMIT_COUNT];
     struct cpu_usage dead;         // of threads that have exited
     struct cpu_usage children_usage; // of children waited for; guarded by tasks_lock
     u64 max_rss, children_max_rss; // KiB
@@ -214,6 +214,7 @@ struct process {
     s32 oom_score_adj;
     s64 start_time;
     u8 membarrier;                 // registered commands
+    u8 shares_mm;                  // another process may use its address space (vfork)
     u32 mdwe;
 };
 
@@ -278,23 +279,37 @@ struct pid *pidfd_file_pid(struct file *f); // NULL: not a pidfd
 
 // ---- life ---------------------------------------------------------------------------------------
 
-struct clone_args_in {
+// struct clone_args of clone3(2).
+struct guest_clone_args {
     u64 flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
         set_tid_size, cgroup;
 };
 // clone(2) by the current task: the child's tid.
-long task_clone(struct task *t, const struct clone_args_in *args);
+long task_clone(struct task *t, const struct guest_clone_args *args);
 
 // The current task begins to leave with this wait status (exit_group(2)); returns, and the loop ends it.
 void process_exit_group(struct process *p, s32 wait_status);
 // The current task's end: everything but the host thread itself. Called by the loop.
 void task_exit(struct task *t);
-// The first process of the sandbox, not yet running: task_start starts it. NULL members of *m are not
-// allowed.
+// The first process of the sandbox, with one task, without mm, files and fs, as root with no capabilities: boot fills
+// the rest in. It is kernel->init. -ENOMEM.
 int process_new_init(struct task **ret) must_check;
 
-// Runs the task on a host thread of its own. -EAGAIN.
-int task_start(struct task *t) must_check;
+// execve(2) by the current task: 0 (its registers are the new program's) or -errno. Strings are the
+// sentry's copies.
+struct loader_strings;
+long task_exec(struct task *t, int dirfd, const char *name, u32 flags,
+               const struct loader_strings *argv, const struct loader_strings *envp);
+
+// A host thread that will run a task. Reserved first, so that nothing can fail once the task is in the tree:
+// then either give it the task or give it up. NULL: the host has no more.
+struct runner;
+struct runner *runner_reserve(void) must_check;
+void runner_start(struct runner *r, struct task *t);
+void runner_release(struct runner *r);
+
+// Sets this host thread's current task and what hangs off it (boot and the task loop); NULL: none.
+void task_make_current(struct task *t);
 
 // Has the task look at its work before it goes (back) to the guest: interrupts its sleep or the guest.
 void task_kick(struct task *t);

@@ -140,6 +140,24 @@ static bool take_token(struct sleeper *s)
            __atomic_exchange_n(&s->token, 0, __ATOMIC_SEQ_CST);
 }
 
+// The platform's part of a sleep; not linked into every unit test.
+void platform_block_begin(u32 thread) __attribute__((weak));
+void platform_block_end(u32 thread) __attribute__((weak));
+
+static int host_sleep(struct sleeper *s, const struct timespec *deadline)
+{
+    u64 begin = __builtin_ia32_rdtsc();
+    if (s->thread && platform_block_begin)
+        platform_block_begin(s->thread);
+    __atomic_store_n(&s->asleep, 1, __ATOMIC_SEQ_CST);
+    int r = host_futex_wait_until(&s->token, 0, deadline, false);
+    __atomic_store_n(&s->asleep, 0, __ATOMIC_SEQ_CST);
+    if (s->thread && platform_block_end)
+        platform_block_end(s->thread);
+    s->slept += __builtin_ia32_rdtsc() - begin;
+    return r;
+}
+
 static int sleep_on(struct sleeper *s, s64 deadline, const u32 *stop)
 {
     struct timespec ts;
@@ -162,9 +180,7 @@ static int sleep_on(struct sleeper *s, s64 deadline, const u32 *stop)
             __builtin_ia32_pause();
             continue;
         }
-        __atomic_store_n(&s->asleep, 1, __ATOMIC_SEQ_CST);
-        r = host_futex_wait_until(&s->token, 0, deadline == TIME_NEVER ? NULL : &ts, false);
-        __atomic_store_n(&s->asleep, 0, __ATOMIC_SEQ_CST);
+        r = host_sleep(s, deadline == TIME_NEVER ? NULL : &ts);
     }
 }
 

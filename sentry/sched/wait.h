@@ -31,6 +31,8 @@ struct sleeper {
     u32 interrupted; // a signal, a stop or the like asks the sleep to unwind (see sched_interrupt)
     u32 killed;      // ends even sleeps that only death may interrupt
     u32 asleep;      // the thread is in the host's futex
+    u64 slept;       // ticks of the time stamp counter spent there
+    u32 thread;      // platform thread to tell of it; 0: none
 };
 
 // The sleeper of this host thread. Set with `current`.

@@ -156,7 +156,7 @@ static int show_limits(struct pseudo_ctx *x, struct text *out)
         {"Max msgqueue size", "bytes"},      {"Max nice priority", ""},
         {"Max realtime priority", ""},       {"Max realtime timeout", "us"},
     };
-    struct rlimit64 limits[RLIMIT_COUNT];
+    struct limit limits[RLIMIT_COUNT];
     struct process *p = x->task->process;
     mutex_lock(&p->lock, RANK_SIGHAND);
     memcpy(limits, p->rlimits, sizeof(limits));

@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: Apache-2.0
+// Making tasks and processes (fork(2), vfork(2), clone(2), clone3(2)).
+#include <linux/sched.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <fcntl.h>
+
+#include "base/log.h"
+#include "sentry/arena/arena.h"
+#include "sentry/kernel/exit.h"
+#include "sentry/kernel/session.h"
+#include "sentry/kernel/siginternal.h"
+#include "sentry/mm/mm.h"
+#include "sentry/mm/usercopy.h"
+#include "sentry/platform/platform.h"
+#include "sentry/vfs/fdtable.h"
+#include "sentry/vfs/fs_context.h"
+
+#define CLONE_NAMESPACES                                                                           \
+    (CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET |      \
+     CLONE_NEWCGROUP | CLONE_NEWTIME)
+
+static int check_flags(struct task *t, const struct guest_clone_args *a)
+{
+    u64 f = a->flags;
+    if ((f & CLONE_SIGHAND) && !(f & CLONE_VM))
+        return -EINVAL;
+    if ((f & CLONE_THREAD) && !(f & CLONE_SIGHAND))
+        return -EINVAL;
+    if ((f & CLONE_CLEAR_SIGHAND) && (f & CLONE_SIGHAND))
+        return -EINVAL;
+    if ((f & CLONE_FS) && (f & CLONE_NEWNS))
+        return -EINVAL;
+    if ((f & CLONE_PIDFD) && (f & CLONE_DETACHED))
+        return -EINVAL;
+    if ((f & CLONE_PARENT) && t->process->is_init)
+        return -EINVAL;
+    if (f & CLONE_INTO_CGROUP)
+        return -EOPNOTSUPP;
+    if (a->set_tid_size)
+        return -EPERM;
+    if (f & CLONE_NAMESPACES) {
+        // No nested namespaces: as a kernel built without them, and for those who may not anyway.
+        log_once(LOG_LEVEL_WARN, "clone: namespaces are not supported (flags %#llx)",
+                 (unsigned long long)f);
+        return (f & CLONE_NEWUSER) || !task_capable(t, 21) ? -EPERM : -EINVAL;
+    }
+    return 0;
+}
+
+static int check_limits(struct task *t)
+{
+    struct kernel *k = the_kernel;
+    if (__atomic_load_n(&k->task_count, __ATOMIC_RELAXED) >= k->task_limit)
+        return -EAGAIN;
+    if (t->user && t->user->uid != 0 && !task_capable(t, 24) && !task_capable(t, 21) &&
+        __atomic_load_n(&t->user->processes, __ATOMIC_RELAXED) >=
+            process_rlimit(t->process, RLIMIT_NPROC))
+        return -EAGAIN;
+    return 0;
+}
+
+static struct process *process_new(void)
+{
+    struct process *p = arena_alloc(sizeof(*p));
+    if (!p)
+        return NULL;
+    ref_init(&p->ref);
+    list_init(&p->children);
+    list_init(&p->sibling);
+    list_init(&p->all_node);
+    list_init(&p->pgrp_node);
+    list_init(&p->session_node);
+    list_init(&p->threads);
+    list_init(&p->posix_timers);
+    waitq_init(&p->wait_queue);
+    sigpending_init(&p->pending);
+    timer_init(&p->itimer_real, TIMER_ITIMER);
+    timer_init(&p->cpu_timer, TIMER_CPU);
+    p->dumpable = 1;
+    p->start_time = sched_now();
+    return p;
+}
+
+// What a thread copies of its creator.
+static struct task *copy_task(struct task *t, const struct guest_clone_args *a)
+{
+    struct task *c = task_new();
+    if (!c)
+        return NULL;
+    c->regs = t->regs;
+    c->regs.rax = 0;
+    c->regs.orig_rax = ~0ull;
+    if (a->stack)
+        c->regs.rsp = a->stack + a->stack_size;
+    if (a->flags & CLONE_SETTLS)
+        c->regs.fs_base = a->tls;
+    c->blocked = t->blocked;
+    if (t->restore_blocked)
+        c->blocked = t->saved_blocked;
+    c->cred = cred_ref(t->cred);
+    memcpy(c->comm, t->comm, sizeof(c->comm));
+    c->timer_slack = t->timer_slack;
+    c->nice = t->nice;
+    c->sched_policy = t->sched_policy;
+    c->sched_priority = t->sched_priority;
+    memcpy(c->cpu_mask, t->cpu_mask, sizeof(c->cpu_mask));
+    c->personality = t->personality;
+    c->ioprio = t->ioprio;
+    if (!(a->flags & CLONE_VM) || (a->flags & CLONE_VFORK))
+        c->altstack = t->altstack;
+    c->user = user_get(t->cred->uid);
+    if (a->flags & CLONE_CHILD_CLEARTID)
+        c->clear_child_tid = a->child_tid;
+    return c;
+}
+
+static struct sighand *copy_sighand(struct task *t, u64 flags)
+{
+    struct sighand *s = t->process->sighand;
+    if (flags & CLONE_SIGHAND)
+        return sighand_ref(s);
+    s = sighand_dup(s);
+    if (s && (flags & CLONE_CLEAR_SIGHAND))
+        sighand_reset(s, false);
+    return s;
+}
+
+static int copy_process(struct task *t, struct task *c, const struct guest_clone_args *a)
+{
+    struct process *p, *old = t->process;
+    if (a->flags & CLONE_THREAD) {
+        c->process = process_ref(old);
+        return 0;
+    }
+    p = process_new();
+    if (!p)
+        return -ENOMEM;
+    c->process = p; // owns the first reference; the tree takes its own
+    p->sighand = copy_sighand(t, a->flags);
+    if (!p->sighand)
+        return -ENOMEM;
+    mutex_lock(&old->lock, RANK_SIGHAND);
+    memcpy(p->rlimits, old->rlimits, sizeof(p->rlimits));
+    p->dumpable = old->dumpable;
+    p->oom_score_adj = old->oom_score_adj;
+    mutex_unlock(&old->lock);
+    p->exit_signal = (s32)a->exit_signal;
+    if (a->flags & CLONE_VM)
+        p->shares_mm = old->shares_mm = 1;
+    p->membarrier = a->flags & CLONE_VM ? old->membarrier : 0;
+    return 0;
+}
+
+static int copy_memory(struct task *t, struct task *c, u64 flags)
+{
+    int r;
+    if (!(flags & CLONE_VM))
+        return mm_fork(t->mm, t->thread, &c->mm, &c->thread);
+    r = platform_thread_new(mm_as(t->mm), t->thread, &c->thread);
+    if (!r)
+        c->mm = mm_ref(t->mm);
+    return r;
+}
+
+static int copy_files(struct task *t, struct task *c, u64 flags)
+{
+    c->files = flags & CLONE_FILES ? fdtable_ref(t->files) : fdtable_dup(t->files);
+    c->fs = flags & CLONE_FS ? fs_context_ref(t->fs) : fs_context_dup(t->fs);
+    return c->files && c->fs ? 0 : -ENOMEM;
+}
+
+// Undoes a half-made task that nobody has seen.
+static void discard(struct task *c)
+{
+    if (c->thread)
+        platform_thread_exit(c->thread);
+    mm_unref(c->mm);
+    fdtable_unref(c->files);
+    fs_context_unref(c->fs);
+    task_unref(c);
+}
+
+static void link_process_locked(struct task *t, struct task *c, u64 flags)
+{
+    struct process *p = c->process, *me = t->process;
+    struct process *parent = flags & CLONE_PARENT ? me->parent : me;
+    if (flags & CLONE_PARENT)
+        p->exit_signal = me->exit_signal;
+    p->pid = pid_ref(c->pid);
+    p->tgid = c->tid;
+    c->pid->process = p;
+    p->parent = parent;
+    p->parent_tgid = parent->tgid;
+    list_push(&parent->children, &p->sibling);
+    list_push(&the_kernel->processes, &p->all_node);
+    group_join_locked(p, me->pgrp);
+    session_join_locked(p, me->session);
+    p->leader = c;
+    process_ref(p); // the tree's
+    the_kernel->forks++;
+}
+
+// Gives the task its number and its place. tasks_lock held.
+static int link_locked(struct task *t, struct task *c, u64 flags)
+{
+    struct process *p = c->process;
+    if (the_kernel->task_count >= the_kernel->task_limit)
+        return -EAGAIN;
+    if (t->process->group_exit)
+        return -ERESTARTNOINTR;
+    struct pid *pid = pid_alloc_locked();
+    if (!pid)
+        return -EAGAIN;
+    c->tid = pid->nr;
+    c->pid = pid_ref(pid);
+    mutex_lock(&p->lock, RANK_SIGHAND);
+    if (p->group_exit || t->dying || (p->exec_task && (flags & CLONE_THREAD))) {
+        mutex_unlock(&p->lock);
+        pid_drop_locked(pid);
+        return -ERESTARTNOINTR;
+    }
+    list_push(&p->threads, &c->thread_node);
+    p->thread_count++;
+    mutex_unlock(&p->lock);
+    pid->task = c;
+    if (!(flags & CLONE_THREAD))
+        link_process_locked(t, c, flags);
+    the_kernel->task_count++;
+    if (c->user)
+        __atomic_add_fetch(&c->user->processes, 1, __ATOMIC_RELAXED);
+    return 0;
+}
+
+// The child's tid to where the flags ask for it. Errors are ignored, as Linux does.
+static void store_tids(struct task *c, const struct guest_clone_args *a)
+{
+    u32 tid = (u32)c->tid;
+    if (a->flags & CLONE_PARENT_SETTID && put_u32(uaddr(a->parent_tid), tid))
+        log_debug("clone: parent_tid %#llx is not mapped", (unsigned long long)a->parent_tid);
+    if (!(a->flags & CLONE_CHILD_SETTID))
+        return;
+    if (copy_out_mm(c->mm, uaddr(a->child_tid), &tid, sizeof(tid), false) != sizeof(tid))
+        log_debug("clone: child_tid %#llx is not mapped", (unsigned long long)a->child_tid);
+}
+
+static int make_child(struct task *t, const struct guest_clone_args *a, struct task **ret)
+{
+    struct task *c = copy_task(t, a);
+    if (!c)
+        return -ENOMEM;
+    int r = copy_process(t, c, a);
+    if (!r)
+        r = copy_files(t, c, a->flags);
+    if (!r)
+        r = copy_memory(t, c, a->flags);
+    if (r) {
+        discard(c);
+        return r;
+    }
+    *ret = c;
+    return 0;
+}
+
+static int install_pidfd(struct pid *pid, const struct guest_clone_args *a)
+{
+    struct file *f;
+    int r = pidfd_file_new(pid, 0, &f);
+    if (r)
+        return r;
+    r = fd_install(f, O_CLOEXEC);
+    if (r < 0)
+        return r;
+    return put_u32(uaddr(a->pidfd), (u32)r);
+}
+
+long task_clone(struct task *t, const struct guest_clone_args *a)
+{
+    struct task *c = NULL;
+    struct runner *runner = NULL;
+    int r = check_flags(t, a);
+    if (!r)
+        r = check_limits(t);
+    if (r)
+        return r;
+    runner = runner_reserve();
+    if (!runner)
+        return -EAGAIN;
+    r = make_child(t, a, &c);
+    if (r)
+        goto fail;
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    r = link_locked(t, c, a->flags);
+    mutex_unlock(&the_kernel->tasks_lock);
+    if (r)
+        goto fail;
+
+    s32 tid = c->tid;
+    if (a->flags & CLONE_PIDFD)
+        r = install_pidfd(c->pid, a);
+    if (r) // it has a place already: let it run into its end
+        process_exit_group(c->process, SIGKILL);
+    store_tids(c, a);
+    if (a->flags & CLONE_VFORK) {
+        __atomic_store_n(&t->vfork_wait, 1, __ATOMIC_SEQ_CST);
+        c->vfork_parent = task_ref(t);
+    }
+    runner_start(runner, c);
+    return r ? r : tid;
+fail:
+    if (c)
+        discard(c);
+    runner_release(runner);
+    return r;
+}
+
+int process_new_init(struct task **ret)
+{
+    struct kernel *k = the_kernel;
+    struct process *p = process_new();
+    struct task *t = task_new();
+    struct cred *cred = cred_new();
+    struct session *s = NULL;
+
+    if (!p || !t || !cred)
+        return -ENOMEM; // boot fails: nothing is given back
+    p->sighand = sighand_new();
+    t->process = p;
+    t->cred = cred;
+    t->user = user_get(0);
+    if (!p->sighand || !t->user)
+        return -ENOMEM;
+    mutex_lock(&k->tasks_lock, RANK_TASKS);
+    struct pid *pid = pid_alloc_locked();
+    if (pid)
+        s = session_new(pid);
+    if (s) {
+        t->tid = p->tgid = pid->nr;
+        t->pid = pid_ref(pid);
+        p->pid = pid_ref(pid);
+        pid->task = t;
+        pid->process = process_ref(p);
+        group_join_locked(p, pid);
+        session_join_locked(p, s);
+        session_unref(s);
+        list_push(&p->threads, &t->thread_node);
+        p->thread_count = 1;
+        p->leader = t;
+        p->is_init = 1;
+        k->init = process_ref(p);
+        list_push(&k->processes, &p->all_node);
+        k->task_count++;
+        k->forks++;
+        t->user->processes++;
+    }
+    mutex_unlock(&k->tasks_lock);
+    if (!s)
+        return -ENOMEM;
+    *ret = t;
+    return 0;
+}

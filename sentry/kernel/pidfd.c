@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// pidfd_open(2): a process as a file, readable once it has ended.
+#include <stdio.h>
+#include <sys/epoll.h>
+
+#include "sentry/kernel/task.h"
+#include "sentry/vfs/file.h"
+
+extern const struct file_ops pidfd_file_ops;
+
+int pidfd_file_new(struct pid *pid, u32 flags, struct file **ret)
+{
+    struct file *f = file_new(FILE_PIDFD, flags | 2 /* O_RDWR */);
+    if (!f)
+        return -ENOMEM;
+    f->priv = pid_ref(pid);
+    *ret = f;
+    return 0;
+}
+
+struct pid *pidfd_file_pid(struct file *f)
+{
+    return f->kind == FILE_PIDFD ? f->priv : NULL;
+}
+
+static void pidfd_release(struct file *f)
+{
+    pid_unref(f->priv);
+}
+
+static u32 pidfd_ready(struct file *f)
+{
+    struct pid *pid = f->priv;
+    return __atomic_load_n(&pid->ended, __ATOMIC_SEQ_CST) ? EPOLLIN | EPOLLRDNORM : 0;
+}
+
+static struct waitq *pidfd_queue(struct file *f)
+{
+    struct pid *pid = f->priv;
+    return &pid->queue;
+}
+
+static int pidfd_fdinfo(struct file *f, char *buf, u32 size)
+{
+    struct pid *pid = f->priv;
+    s32 nr = __atomic_load_n(&pid->ended, __ATOMIC_SEQ_CST) ? -1 : pid->nr;
+    return snprintf(buf, size, "Pid:\t%d\nNSpid:\t%d\n", nr, nr);
+}
+
+const struct file_ops pidfd_file_ops = {
+    .name = "[pidfd]",
+    .release = pidfd_release,
+    .ready = pidfd_ready,
+    .queue = pidfd_queue,
+    .fdinfo = pidfd_fdinfo,
+};
