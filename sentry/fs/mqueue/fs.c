@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+// The directory of queues. sb->priv is the set; inode->priv of a queue is the queue.
+#include <string.h>
+
+#include "sentry/arena/arena.h"
+#include "sentry/fs/mqueue/mqueue.h"
+#include "sentry/vfs/dentry.h"
+#include "sentry/vfs/vfs.h"
+
+#define MQUEUE_MAGIC 0x19800202
+
+struct mq_entry {
+    struct list node;
+    struct inode *inode; // a reference
+    u64 cookie;          // its place in readdir
+    u32 size;
+    char name[];
+};
+
+static struct mq_entry *find(struct mq_set *set, const struct name *name)
+{
+    struct mq_entry *e;
+    list_for_each(e, &set->entries, node)
+        if (e->size == name->size && !memcmp(e->name, name->s, e->size))
+            return e;
+    return NULL;
+}
+
+static int lookup(struct inode *dir, const struct name *name, struct inode **ret)
+{
+    struct mq_entry *e = find(dir->sb->priv, name);
+    if (!e)
+        return -ENOENT;
+    *ret = inode_ref(e->inode);
+    return 0;
+}
+
+void mqueue_set_shape(struct inode *root, u32 max_count, u32 max_size)
+{
+    root->priv_word = (u64)max_count << 32 | max_size;
+}
+
+static struct mqueue *queue_new(struct mq_set *set, u64 shape)
+{
+    u32 max_count = shape ? (u32)(shape >> 32) : MQ_MSG_DEFAULT;
+    u32 max_size = shape ? (u32)shape : MQ_SIZE_DEFAULT;
+    u64 charge = (u64)max_count * (max_size + sizeof(struct mq_message));
+    if (set->charged + charge > MQ_BYTES_MAX)
+        return NULL;
+    struct mqueue *q = arena_alloc(sizeof(*q));
+    if (!q)
+        return NULL;
+    set->charged += charge;
+    waitq_init(&q->queue);
+    list_init(&q->messages);
+    q->max_count = max_count;
+    q->max_size = max_size;
+    q->charged = charge;
+    return q;
+}
+
+static int create(struct inode *dir, const struct name *name, const struct new_node *n,
+                  struct inode **ret)
+{
+    struct mq_set *set = dir->sb->priv;
+    u64 shape = dir->priv_word;
+    dir->priv_word = 0;
+    if (!S_ISREG(n->mode))
+        return -EPERM;
+    if (find(set, name))
+        return -EEXIST;
+    if (set->count >= MQ_QUEUES_MAX)
+        return -ENOSPC;
+    struct mq_entry *e = arena_alloc(sizeof(*e) + name->size + 1);
+    struct inode *i = inode_new(dir->sb, INODE_MQUEUE, super_next_ino(dir->sb), n->mode, n->uid, n->gid);
+    struct mqueue *q = queue_new(set, shape);
+    if (!e || !i || !q) {
+        if (q)
+            set->charged -= q->charged;
+        arena_free(q);
+        arena_free(e);
+        inode_unref(i);
+        return q ? -ENOMEM : -EMFILE;
+    }
+    i->priv = q;
+    e->inode = inode_ref(i);
+    e->size = name->size;
+    e->cookie = i->ino;
+    memcpy(e->name, name->s, name->size);
+    list_push(&set->entries, &e->node);
+    set->count++;
+    inode_touch_mtime(dir);
+    *ret = i;
+    return 0;
+}
+
+static int unlink_queue(struct inode *dir, const struct name *name, struct inode *victim)
+{
+    struct mq_set *set = dir->sb->priv;
+    struct mq_entry *e = find(set, name);
+    if (!e)
+        return -ENOENT;
+    list_remove(&e->node);
+    set->count--;
+    victim->nlink = 0;
+    inode_touch_mtime(dir);
+    inode_unref(e->inode); // the caller holds another
+    arena_free(e);
+    return 0;
+}
+
+static int open_queue(struct inode *i, struct file *f)
+{
+    if (S_ISDIR(i->mode))
+        return 0;
+    f->kind = FILE_MQUEUE;
+    f->priv = i->priv; // lives as long as the inode, which the file holds
+    return 0;
+}
+
+static int readdir(struct file *f, struct dir_emit *e)
+{
+    struct inode *dir = f->inode;
+    struct mq_set *set = dir->sb->priv;
+    struct mq_entry *entry;
+    mutex_lock(&dir->lock, RANK_INODE);
+    list_for_each(entry, &set->entries, node) {
+        if ((s64)entry->cookie < f->pos)
+            continue;
+        if (!dir_emit_next(f, e, entry->name, entry->size, entry->inode->ino, 8,
+                           (s64)entry->cookie + 1))
+            break;
+    }
+    mutex_unlock(&dir->lock);
+    return 0;
+}
+
+static void evict(struct inode *i)
+{
+    struct mqueue *q = i->priv;
+    struct mq_set *set = i->sb->priv;
+    struct list *node;
+    if (!q)
+        return;
+    while ((node = list_pop(&q->messages)))
+        arena_free(list_entry(node, struct mq_message, node));
+    __atomic_sub_fetch(&set->charged, q->charged, __ATOMIC_RELAXED);
+    arena_free(q);
+}
+
+const struct inode_ops mqueue_inode_ops = {
+    .name = "mqueue",
+    .lookup = lookup,
+    .create = create,
+    .unlink = unlink_queue,
+    .open = open_queue,
+    .readdir = readdir,
+    .evict = evict,
+};
+
+// The one superblock hangs off the VFS' state.
+static int get_super(struct super **ret)
+{
+    if (vfs->mqueue) {
+        *ret = super_ref(vfs->mqueue);
+        return 0;
+    }
+    struct super *sb = super_new(FS_MQUEUE, MQUEUE_MAGIC);
+    struct mq_set *set = arena_alloc(sizeof(*set));
+    if (!sb || !set)
+        goto fail;
+    list_init(&set->entries);
+    sb->priv = set;
+    struct inode *root = inode_new(sb, INODE_MQUEUE, 1, S_IFDIR | S_ISVTX | 0777, 0, 0);
+    sb->root = root ? dentry_new_root(root) : NULL;
+    if (!sb->root)
+        goto fail;
+    struct super *none = NULL;
+    if (!__atomic_compare_exchange_n(&vfs->mqueue, &none, sb, false, __ATOMIC_ACQ_REL,
+                                     __ATOMIC_ACQUIRE))
+        sb = none; // somebody was first: ours leaks nothing but two small objects
+    *ret = super_ref(sb);
+    return 0;
+fail:
+    arena_free(set);
+    if (sb) {
+        sb->priv = NULL;
+        super_unref(sb);
+    }
+    return -ENOMEM;
+}
+
+int mqueue_root(struct dentry **ret)
+{
+    struct super *sb;
+    int r = get_super(&sb);
+    if (r)
+        return r;
+    *ret = dentry_ref(sb->root);
+    super_unref(sb);
+    return 0;
+}
+
+static int mount(const struct mount_request *m, struct super **ret)
+{
+    return get_super(ret);
+}
+
+const struct fs_type mqueue_fs_type = {
+    .name = "mqueue",
+    .flags = FS_TYPE_NODEV,
+    .mount = mount,
+};

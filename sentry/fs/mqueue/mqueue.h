@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// POSIX message queues (mq_overview(7)). There is one set of queues a sandbox (its IPC namespace); every
+// mount of type mqueue shows it. A queue is an inode of INODE_MQUEUE; its name lives in the one directory.
+//
+// Lock order: the directory's inode lock, then queue->lock (RANK_FILE). Messages are copied from and to the guest
+// with no lock held.
+#ifndef BAILEY_SENTRY_FS_MQUEUE_MQUEUE_H
+#define BAILEY_SENTRY_FS_MQUEUE_MQUEUE_H
+
+#include "sentry/vfs/inode.h"
+
+#define MQ_PRIO_MAX 32768u
+#define MQ_MSG_DEFAULT 10
+#define MQ_MSG_MAX 10       // fs/mqueue/msg_max: for those without CAP_SYS_RESOURCE
+#define MQ_MSG_HARD_MAX 65536
+#define MQ_SIZE_DEFAULT 8192
+#define MQ_SIZE_MAX 8192
+#define MQ_SIZE_HARD_MAX (16 << 20)
+#define MQ_QUEUES_MAX 256
+#define MQ_BYTES_MAX (64ull << 20) // what all queues together may come to hold
+
+extern const struct inode_ops mqueue_inode_ops;
+extern const struct file_ops mqueue_file_ops;
+extern const struct fs_type mqueue_fs_type;
+
+struct mq_message {
+    struct list node;
+    u32 priority;
+    u32 size;
+    u8 data[];
+};
+
+struct mq_notify {
+    s32 pid;    // of the process that registered; 0: nobody
+    s32 signal; // 0: SIGEV_NONE
+    u64 value;
+    u64 serial; // start time of the process
+};
+
+struct mqueue {
+    struct mutex lock;
+    struct waitq queue;   // EPOLLIN: a message; EPOLLOUT: room
+    struct list messages; // by priority, then age; guarded by lock
+    u32 count, max_count, max_size;
+    u64 bytes;      // of data queued
+    u64 charged;    // counted in the set's total while the queue lives
+    u32 receivers;  // asleep in mq_receive: a notification is not sent while there are any
+    struct mq_notify notify; // guarded by lock
+};
+
+// The set of queues: what a queue's directory knows.
+struct mq_set {
+    struct list entries; // guarded by the root inode's lock, as is count
+    u32 count;
+    u64 charged; // bytes that existing queues may come to hold (atomic)
+};
+
+struct mqueue *mqueue_of(struct file *f); // NULL: not a queue
+
+// The directory (a reference to its dentry); made at first use.
+int mqueue_root(struct dentry **ret) must_check;
+
+// What the next create in the directory makes a queue of: the caller holds the directory's lock around
+// mqueue_set_shape and the create.
+void mqueue_set_shape(struct inode *root, u32 max_count, u32 max_size);
+
+int mqueue_send(struct file *f, struct mq_message *m, s64 deadline) must_check; // takes `m` on success
+int mqueue_receive(struct file *f, s64 deadline, struct mq_message **ret) must_check;
+// NULL: ends the caller's registration. -EBUSY.
+int mqueue_notify(struct file *f, const struct mq_notify *n) must_check;
+
+// ---- implemented by kernel/ ----
+// The message signal (SI_MESGQ) to the process, if it still is the one that registered.
+void mqueue_signal(const struct mq_notify *n);
+s32 kernel_current_tgid(void);
+
+#endif
