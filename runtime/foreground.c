@@ -133,13 +133,13 @@ static int launch_and_wait(struct session *s, struct error *e)
     int r = sandbox_start(&s->sandbox, &s->config, e);
     if (r < 0)
         return r;
-    r = sandbox_wait_ready(&s->sandbox, &s->config, e);
-    if (r < 0)
-        return r;
+    // While the sentry boots. Nothing of the container runs before sandbox_go.
     s->container.pid = s->sandbox.sentry.pid;
     s->container.pid_started = container_process_started(s->container.pid);
     s->container.status = CONTAINER_RUNNING;
     r = container_save(&s->container, e);
+    if (!r)
+        r = sandbox_wait_ready(&s->sandbox, &s->config, e);
     if (!r && f->pid_file)
         r = write_pid_file(f->pid_file, s->container.pid, e);
     if (r < 0)
@@ -149,6 +149,9 @@ static int launch_and_wait(struct session *s, struct error *e)
         if (rows && columns)
             sandbox_winsize(&s->sandbox, rows, columns);
     }
+    r = sandbox_go(&s->sandbox);
+    if (r < 0)
+        return error_errno(e, r, "start the container");
     // The lock is for changes only: `bailey debug` and others may look while it runs.
     close(s->container.lock_fd);
     s->container.lock_fd = -1;
@@ -189,11 +192,14 @@ int foreground_run(const struct foreground *f, struct error *e)
         .config = {
             .globals = f->globals, .id = f->id, .spec = f->spec, .bundle = f->bundle,
             .rootfs = f->rootfs, .root_shared = f->root_shared, .overlay = f->overlay,
+            .overlay_all = f->overlay_all,
             .stdio = {0, 1, 2}, .controlling_tty = -1, .listen_fd = -1, .foreground = true,
-            .autostart = true,
         },
     };
     struct error ignored;
+    if (geteuid() != 0)
+        return error_set(e, -EPERM, "bailey must be run as root: rootless containers are not "
+                                    "supported yet");
     int r = container_create(&s.container, f->globals->root, f->id, f->bundle, f->rootfs, e);
     if (r < 0)
         return r;

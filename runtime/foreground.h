@@ -15,7 +15,7 @@ struct foreground {
     const char *pid_file;       // NULL: none
     const char *console_socket; // NULL: none
     bool keep;                  // leave the state directory when it has ended
-    bool overlay;
+    bool overlay, overlay_all; // as in sandbox_config
     bool root_shared;
 };
 

@@ -189,11 +189,37 @@ static long clone_child(struct clone_args *args, struct launch_shared *s)
     return ret;
 }
 
+static int write_text(const char *path, const char *text, size_t size)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    int r = write(fd, text, size) < 0 ? -errno : 0;
+    close(fd);
+    return r;
+}
+
+// The identity of all ids that bailey's own user namespace knows.
+static size_t identity_map(const char *file, char *text, size_t room)
+{
+    char path[64];
+    unsigned inside, outside, size;
+    size_t n = 0;
+    snprintf(path, sizeof(path), "/proc/self/%s", file);
+    FILE *f = fopen(path, "re");
+    while (f && n < room && fscanf(f, "%u %u %u", &inside, &outside, &size) == 3)
+        n += (size_t)snprintf(text + n, room - n, "%u %u %u\n", inside, inside, size);
+    if (f)
+        fclose(f);
+    return n;
+}
+
 static int write_map(pid_t pid, const char *file, const struct boot_idmap *maps, u32 count,
                      u32 own, bool privileged)
 {
     char path[64], text[4096];
     size_t n = 0;
+    snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
     for (u32 i = 0; i < count && n < sizeof(text); i++)
         n += (size_t)snprintf(text + n, sizeof(text) - n, "%u %u %u\n", maps[i].container,
                               maps[i].host, maps[i].size);
@@ -203,12 +229,12 @@ static int write_map(pid_t pid, const char *file, const struct boot_idmap *maps,
         n = (size_t)snprintf(text, sizeof(text), "0 %u 1\n", own);
     if (n >= sizeof(text))
         return -E2BIG;
-    snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    int r = write(fd, text, n) < 0 ? -errno : 0;
-    close(fd);
+    int r = write_text(path, text, n);
+    if (r == -EPERM && !count && privileged) {
+        // bailey is in a user namespace itself.
+        n = identity_map(file, text, sizeof(text));
+        r = n && n < sizeof(text) ? write_text(path, text, n) : r;
+    }
     return r;
 }
 
@@ -218,10 +244,7 @@ static int write_maps(const struct launch *l, pid_t pid, struct error *e)
     if (!privileged) {
         char path[64];
         snprintf(path, sizeof(path), "/proc/%d/setgroups", pid);
-        int fd = open(path, O_WRONLY | O_CLOEXEC);
-        int denied = fd < 0 || write(fd, "deny", 4) < 0 ? -errno : 0;
-        if (fd >= 0)
-            close(fd);
+        int denied = write_text(path, "deny", 4);
         if (denied < 0)
             return error_errno(e, denied, "deny setgroups for %s", l->name);
     }

@@ -99,8 +99,8 @@ static bool kernel_kind(const char *path, enum boot_mount_kind *ret)
     return true;
 }
 
-static int translate_bind(const struct spec_mount *sm, const char *bundle, struct pool *pool,
-                          struct boot_mount *m, struct error *e)
+static int translate_bind(const struct spec_mount *sm, const char *bundle, bool readonly,
+                          struct pool *pool, struct boot_mount *m, struct error *e)
 {
     static const char *const fstypes[BOOT_MOUNT_KINDS] = {
         [BOOT_MOUNT_PROC] = "proc", [BOOT_MOUNT_SYSFS] = "sysfs", [BOOT_MOUNT_CGROUP] = "cgroup2",
@@ -117,7 +117,7 @@ static int translate_bind(const struct spec_mount *sm, const char *bundle, struc
         m->fstype = m->source = fstypes[kind];
         return 0;
     }
-    u32 flags = (sm->flags & MS_RDONLY ? HOST_FILES_READONLY : 0) |
+    u32 flags = (readonly || sm->flags & MS_RDONLY ? HOST_FILES_READONLY : 0) |
                 (sm->recursive ? HOST_FILES_RECURSIVE : 0);
     int r = mounts_open_host(source, flags, &files, e);
     if (r < 0)
@@ -132,8 +132,8 @@ static int translate_bind(const struct spec_mount *sm, const char *bundle, struc
     return 0;
 }
 
-int mounts_translate(const struct spec_mount *sm, u32 index, const char *bundle, struct pool *pool,
-                     struct boot_mount *m, struct error *e)
+int mounts_translate(const struct spec_mount *sm, u32 index, const char *bundle, bool readonly,
+                     struct pool *pool, struct boot_mount *m, struct error *e)
 {
     *m = (struct boot_mount){
         .destination = sm->destination, .traits = BOOT_TRAIT_MAKE_POINT, .flags = sm->flags,
@@ -142,7 +142,7 @@ int mounts_translate(const struct spec_mount *sm, u32 index, const char *bundle,
     };
     if (sm->bind) {
         m->data = "";
-        int r = translate_bind(sm, bundle, pool, m, e);
+        int r = translate_bind(sm, bundle, readonly, pool, m, e);
         return r < 0 ? error_wrap(e, r, SPEC_FILE ": mounts[%u] (%s)", index, sm->destination) : 0;
     }
     for (size_t i = 0; i < array_size(kinds); i++) {

@@ -23,8 +23,9 @@ struct host_files {
 int mounts_open_host(const char *path, u32 flags, struct host_files *ret, struct error *e);
 
 // Fills `m` of the boot message from mounts[index] of the configuration. `bundle` is where relative
-// sources start. The descriptors in `m` are the caller's to close.
-int mounts_translate(const struct spec_mount *sm, u32 index, const char *bundle, struct pool *pool,
-                     struct boot_mount *m, struct error *e);
+// sources start. `readonly`: open host files for reading only, whatever the guest sees (an overlay will be on
+// top). The descriptors in `m` are the caller's to close.
+int mounts_translate(const struct spec_mount *sm, u32 index, const char *bundle, bool readonly,
+                     struct pool *pool, struct boot_mount *m, struct error *e);
 
 #endif

@@ -130,6 +130,8 @@ static int settle_mount(struct setup *u, struct boot_mount *m, struct error *e)
 {
     if (m->kind != BOOT_MOUNT_HOST)
         return 0;
+    if (u->config->overlay_all && !(m->traits & BOOT_TRAIT_FILE))
+        m->traits |= BOOT_TRAIT_OVERLAY;
     if (!u->config->globals->directfs)
         return export_mount(u, m, e);
     keep(u, m->root_fd);
@@ -173,7 +175,8 @@ static int setup_mounts(struct setup *u, struct error *e)
     b->mount_count = 1;
     for (u32 i = 0; !r && i < spec->mount_count; i++) {
         struct boot_mount *m = &b->mounts[b->mount_count];
-        r = mounts_translate(&spec->mounts[i], i, u->config->bundle, &u->pool, m, e);
+        r = mounts_translate(&spec->mounts[i], i, u->config->bundle, u->config->overlay_all,
+                             &u->pool, m, e);
         if (!r)
             r = settle_mount(u, m, e);
         b->mount_count++;
@@ -200,7 +203,6 @@ static void setup_boot(struct setup *u)
     b->gid_maps = spec->gid_maps, b->gid_map_count = spec->gid_map_count;
     b->features = (c->globals->directfs ? BOOT_DIRECTFS : 0) |
                   (c->foreground ? BOOT_DIE_WITH_PARENT : 0) |
-                  (c->autostart ? BOOT_AUTOSTART : 0) |
                   (c->globals->debug ? BOOT_TRAP_VIOLATION : 0);
     b->cgroup_path = "/";
     if (spec->resources.memory_limit > 0)
@@ -416,6 +418,11 @@ static int sandbox_send(struct sandbox *s, const struct control_message *m)
     if (size < 0)
         return size;
     return send(s->control_fd, buf, (size_t)size, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+int sandbox_go(struct sandbox *s)
+{
+    return sandbox_send(s, &(struct control_message){.type = CONTROL_START});
 }
 
 int sandbox_signal(struct sandbox *s, int sig, bool foreground)

@@ -18,11 +18,11 @@ struct sandbox_config {
     const char *rootfs; // absolute
     bool root_shared;   // others may change the root's files (not a container's own root)
     bool overlay;       // writes to the root stay in memory
+    bool overlay_all;   // ... and those to all other directories of the host
     int stdio[3];       // descriptors of the container's stdio
     int controlling_tty; // terminal that the sentry's session gets; -1
     int listen_fd;      // control socket; -1
     bool foreground;    // ends with bailey
-    bool autostart;
 };
 
 struct sandbox {
@@ -42,6 +42,9 @@ int sandbox_start(struct sandbox *s, const struct sandbox_config *c, struct erro
 // Waits until the sentry says that it is ready. A failure is told in the sentry's own words, and
 // the sandbox has ended.
 int sandbox_wait_ready(struct sandbox *s, const struct sandbox_config *c, struct error *e);
+
+// Lets the container's init, which is loaded and waits, run.
+int sandbox_go(struct sandbox *s);
 
 // Reads one message from the control connection if there is one. 1: read; 0: none now; -EPIPE:
 // the sentry has closed it.

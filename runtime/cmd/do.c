@@ -42,6 +42,8 @@ static const struct spec_mount base_mounts[] = {
     {"/run", "tmpfs", "tmpfs", "mode=755", MS_NOSUID | MS_NODEV, false, false},
 };
 
+#define DISKS_MAX 64 // further file systems of the host
+
 static const char *const passed_variables[] = {"PATH", "HOME", "TERM", "LANG", "LC_ALL", "USER",
                                                "SHELL", "LOGNAME", "COLORTERM", "TZ"};
 
@@ -74,20 +76,55 @@ static int make_env(struct spec *s, const struct do_options *o, struct error *e)
     return 0;
 }
 
-static const char *choose_cwd(struct spec *s, const struct do_options *o, bool host_root)
+static bool is_covered(const char *path)
 {
     static const char *const covered[] = {"/proc", "/dev", "/sys", "/tmp", "/run"};
+    for (size_t i = 0; i < array_size(covered); i++) {
+        size_t len = strlen(covered[i]);
+        if (!strncmp(path, covered[i], len) && (!path[len] || path[len] == '/'))
+            return true;
+    }
+    return false;
+}
+
+// The host's other file systems of the kinds that hold people's files (/home, /usr ...), which are
+// mounts of their own.
+static void add_disks(struct spec *s)
+{
+    static const char *const kinds[] = {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs",
+                                        "nfs", "nfs4", "9p", "virtiofs", "overlay", "vfat"};
+    char line[4096], point[2048], type[64];
+    FILE *f = fopen("/proc/self/mountinfo", "re");
+    u32 added = 0;
+    while (f && added < DISKS_MAX && fgets(line, sizeof(line), f)) {
+        const char *dash = strstr(line, " - ");
+        if (!dash || sscanf(line, "%*d %*d %*s %*s %2047s", point) != 1 ||
+            sscanf(dash, " - %63s", type) != 1)
+            continue;
+        // Names with blanks are escaped in there; such a mount stays away.
+        if (!strcmp(point, "/") || strchr(point, '\\') || is_covered(point))
+            continue;
+        for (size_t i = 0; i < array_size(kinds); i++) {
+            if (strcmp(kinds[i], type))
+                continue;
+            char *path = pool_strdup(&s->pool, point);
+            s->mounts[s->mount_count++] = (struct spec_mount){
+                .destination = path, .source = path, .type = "bind", .data = "", .bind = true};
+            added++;
+        }
+    }
+    if (f)
+        fclose(f);
+}
+
+static const char *choose_cwd(struct spec *s, const struct do_options *o, bool host_root)
+{
     char here[PATH_MAX];
     if (o->cwd)
         return spec_clean_path(&s->pool, o->cwd);
     if (!host_root || !getcwd(here, sizeof(here)) || here[0] != '/')
         return "/";
-    for (size_t i = 0; i < array_size(covered); i++) {
-        size_t len = strlen(covered[i]);
-        if (!strncmp(here, covered[i], len) && (!here[len] || here[len] == '/'))
-            return "/";
-    }
-    return pool_strdup(&s->pool, here);
+    return is_covered(here) ? "/" : pool_strdup(&s->pool, here);
 }
 
 static int make_spec(struct spec *s, const struct do_options *o, char **command, bool host_root,
@@ -110,9 +147,11 @@ static int make_spec(struct spec *s, const struct do_options *o, char **command,
     p->terminal = isatty(0) && isatty(1);
     p->cwd = choose_cwd(s, o, host_root);
     s->hostname = o->hostname ? o->hostname : "bailey";
-    s->mount_count = array_size(base_mounts);
-    s->mounts = pool_alloc(&s->pool, sizeof(base_mounts));
+    s->mounts = pool_alloc(&s->pool, sizeof(base_mounts) + DISKS_MAX * sizeof(*s->mounts));
     memcpy(s->mounts, base_mounts, sizeof(base_mounts));
+    s->mount_count = array_size(base_mounts);
+    if (host_root)
+        add_disks(s);
     s->resources.memory_limit = s->resources.pids_limit = SPEC_UNSET;
     return make_env(s, o, e);
 }
@@ -135,7 +174,7 @@ static int do_run(const struct globals *g, char **argv, struct error *e)
         snprintf(id, sizeof(id), "do-%d", getpid());
         struct foreground f = {
             .globals = g, .id = id, .bundle = rootfs, .rootfs = rootfs, .spec = &spec,
-            .overlay = !o.rw, .root_shared = true,
+            .overlay = !o.rw, .overlay_all = !o.rw, .root_shared = true,
         };
         r = foreground_run(&f, e);
     }
