@@ -70,31 +70,32 @@ static int direct_open(struct gofer_node *n, enum live_need need, struct live *l
 
 // ---- creation --------------------------------------------------------------------------------------
 
+static int stat_new(int dirfd, const char *name, int fd, struct statx *ret)
+{
+    return fd >= 0 ? host_fstatx(fd, ret) : host_statx(dirfd, name, 0, ret);
+}
+
 // Makes owner and mode what they shall be; by fd, or by name for what has none (-1).
 static int set_owner(int dirfd, const char *name, int fd, const struct new_node *nn,
                      struct statx *st)
 {
-    bool by_fd = fd >= 0, link = S_ISLNK(nn->mode);
-    int r = by_fd ? host_fstatx(fd, st) : host_statx(dirfd, name, 0, st);
-    if (r < 0)
-        return r;
-    if (st->stx_uid != nn->uid || st->stx_gid != nn->gid) {
+    bool by_fd = fd >= 0, link = S_ISLNK(nn->mode), changed = false;
+    u32 mode = nn->mode & 07777u;
+    int r = stat_new(dirfd, name, fd, st);
+    if (r == 0 && (st->stx_uid != nn->uid || st->stx_gid != nn->gid)) {
         r = host_fchownat(by_fd ? fd : dirfd, by_fd ? "" : name, nn->uid, nn->gid,
                           by_fd ? AT_EMPTY_PATH : AT_SYMLINK_NOFOLLOW);
-        if (r < 0)
-            return r;
-        st->stx_uid = nn->uid;
-        st->stx_gid = nn->gid;
-        st->stx_mode &= link ? ~0u : ~06000u; // a change of owner may have cleared these
+        changed = true;
     }
-    if (!link && (st->stx_mode & 07777u) != (nn->mode & 07777u)) {
-        r = by_fd ? host_fchmod(fd, nn->mode & 07777u)
-                  : host_fchmodat2(dirfd, name, nn->mode & 07777u, AT_SYMLINK_NOFOLLOW);
+    // A change of owner may have cleared the set-id bits.
+    if (r == 0 && !link && ((st->stx_mode & 07777u) != mode || (changed && mode & 06000u))) {
+        r = by_fd ? host_fchmod(fd, mode)
+                  : host_fchmodat2(dirfd, name, mode, AT_SYMLINK_NOFOLLOW);
         if (r == -ENOSYS) // this kernel cannot, and nobody else makes names here
-            r = host_fchmodat(dirfd, name, nn->mode & 07777u);
-        st->stx_mode = (st->stx_mode & S_IFMT) | (nn->mode & 07777u);
+            r = host_fchmodat(dirfd, name, mode);
+        changed = true;
     }
-    return r;
+    return r == 0 && changed ? stat_new(dirfd, name, fd, st) : r;
 }
 
 // The bare file: a descriptor, -1 for kinds that are not opened (*ret_fd), or an error.

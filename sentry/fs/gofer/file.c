@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Open regular files of the host: reads and writes go between the host's file and the guest's pages.
 //
-// The size that the inode has is right for exclusive mounts, since all changes pass here under the inode's
-// lock; reads do not look at it (the host knows where the file ends).
+// The size that the inode has is right for exclusive mounts, since all changes pass here under inode->io;
+// reads take no lock and do not look at it (the host knows where the file ends).
 #include <string.h>
 #include <unistd.h>
 
@@ -10,7 +10,6 @@
 #include "host/host.h"
 #include "sentry/arena/arena.h"
 #include "sentry/fs/gofer/node.h"
-#include "sentry/vfs/lock.h"
 
 #define IOV_COUNT 64
 #define CHUNK_MAX (16ul << 20)
@@ -111,12 +110,11 @@ out:
 
 // ---- writing ---------------------------------------------------------------------------------------
 
-// One host write at *pos, under the inode's lock: size, limits, set-id bits, append.
-static long write_locked(struct file *f, struct live *l, struct iovec *iov, int count, s64 *pos)
+// One host write at *pos, inode->io held alone: size, limits, set-id bits, append.
+static long write_chunk(struct file *f, struct live *l, struct iovec *iov, int count, s64 *pos)
 {
     struct inode *i = f->inode;
     struct gofer_node *n = gofer_node_of(i);
-    u32 mode = i->mode;
     u64 size = iov_size(iov, count);
     long r;
     if (!n->super->exclusive && f->flags & O_APPEND) {
@@ -134,15 +132,11 @@ static long write_locked(struct file *f, struct live *l, struct iovec *iov, int 
     else
         r = gofer_remote_write(n, l->open_rw, iov[0].iov_base,
                                min(iov[0].iov_len, (size_t)FMSG_DATA_MAX), *pos);
-    if (i->mode != mode) { // the host may think that we are allowed to keep the set-id bits
-        struct fmsg_setattr a = {.valid = FMSG_SET_MODE, .mode = i->mode & 07777};
-        (void)!gofer_backend_of(n->super)->setattr(n, &a);
-    }
     if (r <= 0)
         return r;
     *pos += r;
     inode_write_end(i, (u64)*pos);
-    __atomic_store_n(&n->flags, n->flags | GOFER_STALE, __ATOMIC_RELAXED);
+    gofer_mark_stale(i);
     return r;
 }
 
@@ -154,6 +148,7 @@ static long gofer_write(struct file *f, struct uio *u, s64 *pos)
     long total = 0, r = live_get(n, LIVE_WRITE, &l);
     if (r < 0)
         return r;
+    rwlock_write_lock(&i->io, RANK_STREAM_2);
     while (u->resid) {
         struct iovec iov[IOV_COUNT];
         int count = uio_host_iov(u, iov, IOV_COUNT, CHUNK_MAX, false);
@@ -162,9 +157,7 @@ static long gofer_write(struct file *f, struct uio *u, s64 *pos)
             break;
         }
         u64 want = iov_size(iov, count);
-        mutex_lock(&i->lock, RANK_INODE);
-        r = write_locked(f, l, iov, count, pos);
-        mutex_unlock(&i->lock);
+        r = write_chunk(f, l, iov, count, pos);
         if (r <= 0) {
             total = total ? total : r;
             break;
@@ -174,6 +167,7 @@ static long gofer_write(struct file *f, struct uio *u, s64 *pos)
         if ((u64)r < want && l->rw >= 0)
             break;
     }
+    rwlock_write_unlock(&i->io);
     live_put(n);
     if (total > 0 && f->flags & (O_SYNC | O_DSYNC)) {
         int s = file_ops(f)->fsync(f, !(f->flags & (O_SYNC & ~O_DSYNC)));
@@ -284,12 +278,13 @@ static int gofer_fallocate(struct file *f, u32 mode, s64 off, s64 size)
     int r = live_get(n, LIVE_WRITE, &l);
     if (r < 0)
         return r;
-    mutex_lock(&i->lock, RANK_INODE);
+    rwlock_write_lock(&i->io, RANK_STREAM_2);
     r = l->rw >= 0 ? host_fallocate(l->rw, (int)mode, (u64)off, (u64)size)
                    : gofer_remote_fallocate(n, l->open_rw, mode, off, size);
     if (r == 0 && gofer_backend_of(n->super)->getattr(n, &st) == 0)
-        gofer_inode_update(i, &st);
-    mutex_unlock(&i->lock);
+        __atomic_store_n(&i->size, st.stx_size, __ATOMIC_RELEASE);
+    gofer_mark_stale(i);
+    rwlock_write_unlock(&i->io);
     live_put(n);
     return r;
 }

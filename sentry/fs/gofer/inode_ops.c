@@ -64,8 +64,8 @@ static int gofer_revalidate(struct inode *dir, const struct name *name, struct i
     seed_drop(gofer_super_of(dir), &seed);
     if (!inode || !gofer_same_file(gofer_node_of(inode), &st))
         return 0;
-    mutex_lock(&inode->lock, RANK_INODE);
-    gofer_inode_update(inode, &st);
+    mutex_lock_nested(&inode->lock, RANK_INODE); // after dir
+    gofer_inode_update(inode, &st, false);
     mutex_unlock(&inode->lock);
     return 1;
 }
@@ -215,10 +215,12 @@ static int gofer_rename(struct inode *old_dir, const struct name *old_name, stru
     rwlock_write_lock(&s->names, GOFER_RANK_NAMES);
     r = gofer_backend_of(s)->rename(from, on.s, to, nn.s, flags);
     if (r == 0) {
-        if (victim && exchange)
+        if (victim && exchange) {
             (void)!gofer_node_rename(gofer_node_of(victim), old_dir, on.s, &drop[0]);
-        else if (victim)
+            gofer_mark_stale(victim);
+        } else if (victim) {
             drop[0] = lost_name(victim, new_dir, nn.s);
+        }
         (void)!gofer_node_rename(gofer_node_of(moved), new_dir, nn.s, &drop[1]);
     }
     rwlock_write_unlock(&s->names);

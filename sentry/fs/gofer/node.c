@@ -43,13 +43,14 @@ bool gofer_same_file(const struct gofer_node *n, const struct statx *st)
            (n->super->exclusive || n->inode->btime == time_of(&st->stx_btime));
 }
 
-void gofer_inode_update(struct inode *i, const struct statx *st)
+void gofer_inode_update(struct inode *i, const struct statx *st, bool fresh)
 {
     i->mode = (i->mode & S_IFMT) | (st->stx_mode & 07777u);
     i->uid = st->stx_uid;
     i->gid = st->stx_gid;
     i->nlink = st->stx_nlink;
-    __atomic_store_n(&i->size, st->stx_size, __ATOMIC_RELEASE);
+    if (fresh || !S_ISREG(i->mode) || !gofer_super_of(i)->exclusive)
+        __atomic_store_n(&i->size, st->stx_size, __ATOMIC_RELEASE);
     i->blocks = st->stx_blocks;
     i->atime = time_of(&st->stx_atime);
     i->mtime = time_of(&st->stx_mtime);
@@ -260,7 +261,7 @@ static struct gofer_node *node_new(struct gofer_super *s, const struct statx *st
     n->parent = dir ? inode_ref(dir) : NULL;
     i->rdev = DEV_MAKE(st->stx_rdev_major, st->stx_rdev_minor);
     i->priv = n;
-    gofer_inode_update(i, st);
+    gofer_inode_update(i, st, true);
     return n;
 fail:
     arena_free(copy);
@@ -299,7 +300,7 @@ int gofer_refresh(struct inode *i)
     __atomic_fetch_and(&n->flags, (u8)~GOFER_STALE, __ATOMIC_RELAXED);
     int r = gofer_backend_of(n->super)->getattr(n, &st);
     if (r == 0 && gofer_same_file(n, &st))
-        gofer_inode_update(i, &st);
+        gofer_inode_update(i, &st, false);
     mutex_unlock(&i->lock);
     return 0; // a file that went away on the host keeps the attributes it had
 }

@@ -71,7 +71,9 @@ static inline struct gofer_super *gofer_super_of(const struct inode *i)
 
 static inline void gofer_mark_stale(struct inode *i)
 {
-    __atomic_fetch_or(&gofer_node_of(i)->flags, GOFER_STALE, __ATOMIC_RELAXED);
+    struct gofer_node *n = gofer_node_of(i);
+    if (!(__atomic_load_n(&n->flags, __ATOMIC_RELAXED) & GOFER_STALE))
+        __atomic_fetch_or(&n->flags, GOFER_STALE, __ATOMIC_RELAXED);
 }
 
 // ---- live.c: descriptors and fids of nodes ---------------------------------------------------------
@@ -129,8 +131,9 @@ struct gofer_name gofer_name_copy(const struct name *name);
 struct inode *gofer_inode_get(struct gofer_super *s, const struct statx *st, struct inode *dir,
                               const char *name);
 
-// Copies attributes; inode locked, or not yet visible.
-void gofer_inode_update(struct inode *i, const struct statx *st);
+// Copies attributes; inode locked, or not yet visible (`fresh`). The size of a regular file of an exclusive
+// mount only then: from then on writers keep it, under inode->io.
+void gofer_inode_update(struct inode *i, const struct statx *st, bool fresh);
 
 bool gofer_same_file(const struct gofer_node *n, const struct statx *st);
 
