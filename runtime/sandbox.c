@@ -29,6 +29,8 @@ static const u64 directfs_caps = 1ull << CAP_CHOWN | 1ull << CAP_DAC_OVERRIDE |
                                  1ull << CAP_DAC_READ_SEARCH | 1ull << CAP_FOWNER |
                                  1ull << CAP_FSETID | 1ull << CAP_SETFCAP;
 
+static const struct boot_idmap nobody = {0, 65534, 1};
+
 // What is open only until the children have it.
 struct setup {
     const struct sandbox_config *config;
@@ -250,6 +252,11 @@ static int start_sentry(struct sandbox *s, struct setup *u, struct error *e)
         .uid_maps = c->spec->uid_maps, .uid_map_count = c->spec->uid_map_count,
         .gid_maps = c->spec->gid_maps, .gid_map_count = c->spec->gid_map_count,
     };
+    // It touches no file of the host then, so it need not be root even towards its own.
+    if (!c->globals->directfs && !l.uid_map_count && !l.gid_map_count) {
+        l.uid_maps = l.gid_maps = &nobody;
+        l.uid_map_count = l.gid_map_count = 1;
+    }
     r = launch_start(&l, &s->sentry, e);
     close(boot_fd);
     return r;

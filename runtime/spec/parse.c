@@ -325,6 +325,9 @@ static int read_linux(struct spec *s, json_object *o, struct error *e)
                         e);
     if (r < 0)
         return r;
+    if ((s->uid_map_count || s->gid_map_count) && !s->namespaces.present[SPEC_NS_USER])
+        return error_set(e, -EINVAL, "linux.%s: there is no user namespace in linux.namespaces",
+                         s->uid_map_count ? "uidMappings" : "gidMappings");
     read_sysctls(s, get(o, "sysctl"));
     read_resources(s, get(o, "resources"));
     s->cgroups_path = get_str(o, "cgroupsPath");
