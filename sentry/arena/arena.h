@@ -46,6 +46,7 @@ enum arena_slot {
     ARENA_SLOT_TIMER,
     ARENA_SLOT_SIGNALFD,
     ARENA_SLOT_TMPFS,
+    ARENA_SLOT_DEVPTS,
     ARENA_SLOTS = 32
 };
 void **arena_slot(enum arena_slot slot);
