@@ -32,6 +32,9 @@ void fdtable_close_on_exec(struct fdtable *t); // execve(2); the table must not 
 // The current task's (implemented by kernel/), and its RLIMIT_NOFILE is kernel_rlimit's.
 struct fdtable *fdtable_current(void);
 
+// Gives the current task a table of its own if it shares one (implemented by kernel/). 0 or -ENOMEM.
+int kernel_unshare_fdtable(void) __attribute__((weak));
+
 // A file of the current task for the time of one call.
 struct fdref {
     struct file *file; // NULL: bad descriptor

@@ -24,13 +24,15 @@ void path_put(const struct path *p)
     mount_unref(p->mount);
 }
 
-static int lookup(const struct path *base, int dirfd, const char *name, u32 flags,
-                  struct path *ret)
+static int lookup(const struct cred *c, const struct path *base, int dirfd, const char *name,
+                  u32 flags, struct path *ret)
 {
     struct walk w;
     int r = walk_begin(&w, base, dirfd, name, flags);
     if (r)
         return r;
+    if (c)
+        w.cred = c;
     r = walk_run(&w, false);
     walk_end(&w, r ? NULL : ret);
     return r;
@@ -38,12 +40,18 @@ static int lookup(const struct path *base, int dirfd, const char *name, u32 flag
 
 int path_lookup(int dirfd, const char *name, u32 flags, struct path *ret)
 {
-    return lookup(NULL, dirfd, name, flags, ret);
+    return lookup(NULL, NULL, dirfd, name, flags, ret);
+}
+
+int path_lookup_as(const struct cred *c, int dirfd, const char *name, u32 flags,
+                   struct path *ret)
+{
+    return lookup(c, NULL, dirfd, name, flags, ret);
 }
 
 int path_lookup_from(const struct path *base, const char *name, u32 flags, struct path *ret)
 {
-    return lookup(base, AT_FDCWD, name, flags, ret);
+    return lookup(NULL, base, AT_FDCWD, name, flags, ret);
 }
 
 int path_lookup_parent(int dirfd, const char *name, u32 flags, struct path *ret,

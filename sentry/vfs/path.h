@@ -35,6 +35,9 @@ void path_put(const struct path *p); // NULL members are allowed; without locks
 // The path's file: 0 with a reference, or -errno. The result always has an inode.
 int path_lookup(int dirfd, const char *name, u32 flags, struct path *ret) must_check;
 int path_lookup_user(int dirfd, struct uaddr name, u32 flags, struct path *ret) must_check;
+// As path_lookup, with the search permissions of `c` (access(2)).
+int path_lookup_as(const struct cred *c, int dirfd, const char *name, u32 flags,
+                   struct path *ret) must_check;
 // As path_lookup, from `base` (not NULL) instead of dirfd, with the current task's root.
 int path_lookup_from(const struct path *base, const char *name, u32 flags, struct path *ret)
     must_check;
