@@ -276,15 +276,16 @@ int launch_start(const struct launch *l, struct launched *ret, struct error *e)
     s->argv[1] = s->boot_arg;
     s->argv[2] = (char *)(uintptr_t)l->id;
 
+    int cgroup_fd = l->cgroup ? cgroup_clone_fd(l->cgroup) : -1;
     struct clone_args args = {
         .flags = CLONE_VM | CLONE_PIDFD | CLONE_CLEAR_SIGHAND | CLONE_NEWUSER | CLONE_NEWNS |
                  CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP |
-                 (l->cgroup_fd >= 0 ? CLONE_INTO_CGROUP : 0),
+                 (cgroup_fd >= 0 ? CLONE_INTO_CGROUP : 0),
         .pidfd = (u64)(uintptr_t)&pidfd,
         .exit_signal = SIGCHLD,
         .stack = (u64)(uintptr_t)s->stack,
         .stack_size = sizeof(s->stack),
-        .cgroup = l->cgroup_fd >= 0 ? (u64)l->cgroup_fd : 0,
+        .cgroup = cgroup_fd >= 0 ? (u64)cgroup_fd : 0,
     };
     sigset_t all, old;
     sigfillset(&all);
@@ -298,6 +299,11 @@ int launch_start(const struct launch *l, struct launched *ret, struct error *e)
     }
     *ret = (struct launched){.pid = (pid_t)pid, .pidfd = pidfd, .shared = s};
     int r = write_maps(l, ret->pid, e);
+    if (!r && l->cgroup) {
+        r = cgroup_enter(l->cgroup, ret->pid);
+        if (r < 0)
+            error_errno(e, r, "put %s into cgroup %s", l->name, l->cgroup->path);
+    }
     __atomic_store_n(&s->go, r < 0 ? 2 : 1, __ATOMIC_RELEASE);
     host_futex_wake(&s->go, 1, false);
     if (r < 0) {

@@ -13,7 +13,7 @@
 
 #include <sys/types.h>
 
-#include "runtime/error.h"
+#include "runtime/cgroup/cgroup.h"
 #include "wire/boot.h"
 
 struct launch {
@@ -31,7 +31,7 @@ struct launch {
     const struct boot_idmap *uid_maps, *gid_maps;
     u32 uid_map_count, gid_map_count;
     int controlling_tty; // terminal that becomes the child session's, so that it hears SIGWINCH; -1
-    int cgroup_fd; // of a cgroup version 2 directory to be born in; -1: bailey's own
+    const struct cgroup *cgroup; // entered before the child does anything; NULL: bailey's own
 };
 
 struct launched {

@@ -248,7 +248,7 @@ static int start_sentry(struct sandbox *s, struct setup *u, struct error *e)
         .keep = u->fds, .keep_count = u->fd_count,
         .keep_stdio = c->stdio[0] == 0 && c->stdio[1] == 1 && c->stdio[2] == 2,
         .die_with_parent = c->foreground, .controlling_tty = c->controlling_tty,
-        .caps = c->globals->directfs ? directfs_caps : 0, .cgroup_fd = -1,
+        .caps = c->globals->directfs ? directfs_caps : 0, .cgroup = &s->cgroup,
         .uid_maps = c->spec->uid_maps, .uid_map_count = c->spec->uid_map_count,
         .gid_maps = c->spec->gid_maps, .gid_map_count = c->spec->gid_map_count,
     };
@@ -285,7 +285,7 @@ static int start_gofer(struct sandbox *s, struct setup *u, struct error *e)
     struct launch l = {
         .name = "bailey-gofer", .id = u->config->id, .exec_fd = u->gofer_exec, .boot_fd = boot_fd,
         .keep = fds, .keep_count = count, .proc_fds = true, .die_with_parent = u->config->foreground,
-        .controlling_tty = -1, .caps = directfs_caps, .cgroup_fd = -1,
+        .controlling_tty = -1, .caps = directfs_caps, .cgroup = &s->cgroup,
         .uid_maps = u->config->spec->uid_maps, .uid_map_count = u->config->spec->uid_map_count,
         .gid_maps = u->config->spec->gid_maps, .gid_map_count = u->config->spec->gid_map_count,
     };
@@ -308,7 +308,9 @@ int sandbox_start(struct sandbox *s, const struct sandbox_config *c, struct erro
 {
     struct setup u = {.config = c, .sentry_exec = -1, .gofer_exec = -1};
     *s = (struct sandbox){.control_fd = -1, .sentry.pidfd = -1, .gofer.pidfd = -1};
-    int r = 0;
+    int r = cgroup_create(&s->cgroup, c->spec, c->id, e);
+    if (r < 0)
+        return r;
     u.sentry_exec = launch_open_program("bailey-sentry", e);
     if (u.sentry_exec < 0)
         r = u.sentry_exec;
@@ -467,4 +469,5 @@ void sandbox_destroy(struct sandbox *s)
     if (s->control_fd >= 0)
         close(s->control_fd);
     s->control_fd = -1;
+    cgroup_remove(&s->cgroup);
 }

@@ -28,6 +28,7 @@ struct sandbox_config {
 struct sandbox {
     struct launched sentry;
     struct launched gofer; // pid 0: none
+    struct cgroup cgroup; // of all its processes
     int control_fd;
     bool ready;
     bool exited;      // the sentry told the exit of the container's init

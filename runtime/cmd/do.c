@@ -152,7 +152,7 @@ static int make_spec(struct spec *s, const struct do_options *o, char **command,
     s->mount_count = array_size(base_mounts);
     if (host_root)
         add_disks(s);
-    s->resources.memory_limit = s->resources.pids_limit = SPEC_UNSET;
+    s->resources = SPEC_RESOURCES_NONE;
     return make_env(s, o, e);
 }
 

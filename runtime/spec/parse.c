@@ -411,7 +411,7 @@ static int parse_json(const char *text, size_t size, json_object **ret, struct e
 
 int spec_parse(struct spec *s, const char *name, const char *text, size_t size, struct error *e)
 {
-    *s = (struct spec){0};
+    *s = (struct spec){.resources = SPEC_RESOURCES_NONE};
     int r = parse_json(text, size, &s->json, e);
     if (!r)
         r = schema_check(&schema_config, s->json, e);

@@ -43,6 +43,13 @@ struct spec_resources {
     const char *cpus, *mems;
 };
 
+#define SPEC_RESOURCES_NONE                                                                        \
+    (struct spec_resources)                                                                        \
+    {                                                                                              \
+        SPEC_UNSET, SPEC_UNSET, SPEC_UNSET, SPEC_UNSET, SPEC_UNSET, SPEC_UNSET, SPEC_UNSET, NULL,  \
+            NULL                                                                                   \
+    }
+
 struct spec {
     struct pool pool; // everything below lives in it or in `json`
     json_object *json;
