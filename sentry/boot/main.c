@@ -54,10 +54,10 @@ static int read_message(const char *number, struct boot_message *ret)
     return (int)r;
 }
 
-// The directory for named memory files: the sandbox's root, an empty tmpfs of its own.
+// The directory for named memory files: where bailey has put us, the sandbox's root, an empty tmpfs.
 static int open_memdir(struct boot_message *m)
 {
-    long fd = host_sys(SYS_openat, AT_FDCWD, "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    long fd = host_sys(SYS_openat, AT_FDCWD, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     m->memdir_fd = (int)fd;
     return fd < 0 ? (int)fd : 0;
 }
