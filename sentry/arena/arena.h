@@ -47,6 +47,7 @@ enum arena_slot {
     ARENA_SLOT_SIGNALFD,
     ARENA_SLOT_TMPFS,
     ARENA_SLOT_DEVPTS,
+    ARENA_SLOT_MM,
     ARENA_SLOTS = 32
 };
 void **arena_slot(enum arena_slot slot);

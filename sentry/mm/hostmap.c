@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sentry/mm/hostmap.h"
+
+#include <stdlib.h>
+#include <sys/statvfs.h>
+
+#include "abi/errno.h"
+#include "host/fs.h"
+#include "host/host.h"
+#include "sentry/arena/side.h"
+#include "sentry/mm/window.h"
+
+#define HOSTMAP_BUCKETS 256
+
+struct hostmap {
+    struct hostmap *next; // guarded by hostmap_lock
+    u32 refs;             // guarded by hostmap_lock
+    int fd;               // does not change, as the rest down to windows
+    u64 dev, ino;
+    bool writable;
+    u32 handle;
+    bool noexec;
+    struct windows windows;
+};
+
+static struct side_table hostmaps;
+static struct mutex hostmap_lock;
+static struct hostmap *buckets[HOSTMAP_BUCKETS]; // guarded by hostmap_lock
+
+static struct hostmap **bucket_of(u64 dev, u64 ino)
+{
+    return &buckets[(ino ^ ino >> 8 ^ dev) % HOSTMAP_BUCKETS];
+}
+
+int hostmap_get(int fd, bool writable, u32 *ret)
+{
+    struct statfs fs;
+    struct statx st;
+    int err = host_fstatx(fd, &st);
+    if (err)
+        return err;
+    u64 dev = (u64)st.stx_dev_major << 32 | st.stx_dev_minor, avail;
+    struct hostmap **bucket = bucket_of(dev, st.stx_ino), *h;
+    mutex_lock(&hostmap_lock, RANK_MEMFILE);
+    for (h = *bucket; h; h = h->next)
+        if (h->dev == dev && h->ino == st.stx_ino && h->writable == writable)
+            break;
+    if (h)
+        h->refs++;
+    mutex_unlock(&hostmap_lock);
+    if (h) {
+        *ret = h->handle;
+        return 0;
+    }
+    h = calloc(1, sizeof(*h));
+    if (!h)
+        return -ENOMEM;
+    *h = (struct hostmap){.refs = 1, .dev = dev, .ino = st.stx_ino, .writable = writable};
+    h->fd = host_fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (h->fd < 0) {
+        err = h->fd;
+        free(h);
+        return err;
+    }
+    h->noexec = host_fstatfs(fd, &fs) == 0 && fs.f_flags & ST_NOEXEC;
+    err = -ENOMEM;
+    if (!windows_get(&h->windows, h->fd, 0, writable, &avail, &err) ||
+        !(h->handle = side_insert(&hostmaps, h))) {
+        windows_fini(&h->windows);
+        host_close(h->fd);
+        free(h);
+        return err;
+    }
+    // Two may have been made at once: both work, the second is found first from now on.
+    mutex_lock(&hostmap_lock, RANK_MEMFILE);
+    h->next = *bucket;
+    *bucket = h;
+    mutex_unlock(&hostmap_lock);
+    *ret = h->handle;
+    return 0;
+}
+
+void hostmap_ref(u32 handle)
+{
+    struct hostmap *h = side_get(&hostmaps, handle);
+    if (!h)
+        return;
+    mutex_lock(&hostmap_lock, RANK_MEMFILE);
+    h->refs++;
+    mutex_unlock(&hostmap_lock);
+}
+
+void hostmap_unref(u32 handle)
+{
+    struct hostmap *h = side_get(&hostmaps, handle);
+    if (!h)
+        return;
+    mutex_lock(&hostmap_lock, RANK_MEMFILE);
+    bool last = --h->refs == 0;
+    if (last) {
+        struct hostmap **link = bucket_of(h->dev, h->ino);
+        while (*link != h)
+            link = &(*link)->next;
+        *link = h->next;
+    }
+    mutex_unlock(&hostmap_lock);
+    if (!last)
+        return;
+    side_remove(&hostmaps, handle);
+    windows_fini(&h->windows);
+    host_close(h->fd);
+    free(h);
+}
+
+int hostmap_fd(u32 handle)
+{
+    struct hostmap *h = side_get(&hostmaps, handle);
+    return h ? h->fd : -ESTALE;
+}
+
+bool hostmap_identity(u32 handle, u64 *ret_dev, u64 *ret_ino)
+{
+    struct hostmap *h = side_get(&hostmaps, handle);
+    if (!h)
+        return false;
+    *ret_dev = h->dev;
+    *ret_ino = h->ino;
+    return true;
+}
+
+bool hostmap_may_exec(u32 handle)
+{
+    struct hostmap *h = side_get(&hostmaps, handle);
+    return h && !h->noexec;
+}
+
+u8 *hostmap_ptr(u32 handle, u64 off, u64 *ret_avail)
+{
+    struct hostmap *h = side_get(&hostmaps, handle);
+    int err;
+    return h ? windows_get(&h->windows, h->fd, off, h->writable, ret_avail, &err) : NULL;
+}
