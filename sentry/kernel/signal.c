@@ -7,6 +7,7 @@
 
 #include "sentry/arena/arena.h"
 #include "sentry/fs/anon/signalfd.h"
+#include "sentry/kernel/exit.h"
 #include "sentry/kernel/siginternal.h"
 #include "sentry/platform/platform.h"
 #include "sentry/vfs/inode.h"

@@ -7,11 +7,14 @@
 #include "sentry/arena/arena.h"
 #include "sentry/fs/tty/job.h"
 #include "sentry/kernel/clock.h"
+#include "sentry/kernel/exit.h"
 #include "sentry/kernel/session.h"
 #include "sentry/mm/mm.h"
 #include "sentry/platform/platform.h"
 #include "sentry/vfs/fdtable.h"
 #include "sentry/vfs/fs_context.h"
+#include "sentry/vfs/inode.h"
+#include "sentry/vfs/lock.h"
 
 struct task *task_new(void)
 {
@@ -274,8 +277,8 @@ void process_inherit_usage_locked(struct process *parent, struct process *child)
 {
     usage_add(&parent->children_usage, &child->dead);
     usage_add(&parent->children_usage, &child->children_usage);
-    parent->children_max_rss =
-        max(parent->children_max_rss, max(child->max_rss, child->children_max_rss));
+    u64 rss = max(child->max_rss, child->children_max_rss);
+    parent->children_max_rss = max(parent->children_max_rss, rss);
 }
 
 u64 process_rlimit(struct process *p, u32 resource)
@@ -384,4 +387,14 @@ u64 kernel_rlimit(int resource)
 s32 kernel_current_tgid(void)
 {
     return current ? current->process->tgid : 0;
+}
+
+// Largest resident set of the current address space so far, in KiB.
+u64 kernel_peak_rss(struct task *t)
+{
+    struct mm_counters c;
+    if (!t->mm)
+        return 0;
+    mm_get_counters(t->mm, &c);
+    return c.peak_rss >> 10;
 }

@@ -319,6 +319,8 @@ s32 kernel_wait_ended(void);
 
 // ---- limits and users ----------------------------------------------------------------------------
 
+u64 kernel_peak_rss(struct task *t); // KiB, of the current task
+
 u64 process_rlimit(struct process *p, u32 resource); // soft
 struct user *user_get(u32 uid) must_check;           // NULL: no memory
 void user_put(struct user *u);

@@ -1,0 +1,362 @@
+// SPDX-License-Identifier: Apache-2.0
+// Credentials (credentials(7), capabilities(7)): ids, groups, capabilities.
+#include <linux/capability.h>
+#include <linux/securebits.h>
+
+#include "sentry/arena/arena.h"
+#include "sentry/mm/usercopy.h"
+#include "sentry/syscalls/sys_kernel.h"
+
+#define NO_ID 0xffffffffu
+#define CAPS_ALL ((1ull << 41) - 1)
+#define FS_CAPS                                                                                    \
+    ((1ull << CAP_CHOWN) | (1ull << CAP_DAC_OVERRIDE) | (1ull << CAP_DAC_READ_SEARCH) |            \
+     (1ull << CAP_FOWNER) | (1ull << CAP_FSETID) | (1ull << CAP_LINUX_IMMUTABLE) |                 \
+     (1ull << CAP_MKNOD) | (1ull << CAP_MAC_OVERRIDE))
+
+long sys_getuid(struct task *t, const u64 a[6])
+{
+    return t->cred->uid;
+}
+
+long sys_geteuid(struct task *t, const u64 a[6])
+{
+    return t->cred->euid;
+}
+
+long sys_getgid(struct task *t, const u64 a[6])
+{
+    return t->cred->gid;
+}
+
+long sys_getegid(struct task *t, const u64 a[6])
+{
+    return t->cred->egid;
+}
+
+static long put_three(const u64 a[6], u32 x, u32 y, u32 z)
+{
+    if (put_u32(uaddr(a[0]), x) || put_u32(uaddr(a[1]), y) || put_u32(uaddr(a[2]), z))
+        return -EFAULT;
+    return 0;
+}
+
+long sys_getresuid(struct task *t, const u64 a[6])
+{
+    return put_three(a, t->cred->uid, t->cred->euid, t->cred->suid);
+}
+
+long sys_getresgid(struct task *t, const u64 a[6])
+{
+    return put_three(a, t->cred->gid, t->cred->egid, t->cred->sgid);
+}
+
+// capabilities(7), "Effect of user ID changes on capabilities".
+static void fix_capabilities(struct cred *c, const struct cred *old)
+{
+    if (c->securebits & SECBIT_NO_SETUID_FIXUP)
+        return;
+    bool had = !old->uid || !old->euid || !old->suid, has = !c->uid || !c->euid || !c->suid;
+    if (had && !has) {
+        if (!(c->keep_caps || (c->securebits & SECBIT_KEEP_CAPS))) {
+            c->cap_permitted = 0;
+            c->cap_effective = 0;
+        }
+        c->cap_ambient = 0;
+    }
+    if (!old->euid && c->euid)
+        c->cap_effective = 0;
+    if (old->euid && !c->euid)
+        c->cap_effective = c->cap_permitted;
+}
+
+static long commit(struct task *t, struct cred *c, bool uid_change)
+{
+    if (uid_change)
+        fix_capabilities(c, t->cred);
+    bool changed = c->euid != t->cred->euid || c->egid != t->cred->egid ||
+                   c->fsuid != t->cred->fsuid || c->fsgid != t->cred->fsgid;
+    if (changed) {
+        t->process->dumpable = 0;
+        t->process->pdeath_signal = 0;
+    }
+    task_set_cred(t, c);
+    return 0;
+}
+
+static long refuse(struct cred *c, long r)
+{
+    cred_unref(c);
+    return r;
+}
+
+long sys_setuid(struct task *t, const u64 a[6])
+{
+    u32 id = (u32)a[0];
+    struct cred *c;
+    if (id == NO_ID)
+        return -EINVAL;
+    c = cred_dup(t->cred);
+    if (!c)
+        return -ENOMEM;
+    if (task_capable(t, CAP_SETUID))
+        c->uid = c->suid = id;
+    else if (id != c->uid && id != c->suid)
+        return refuse(c, -EPERM);
+    c->euid = c->fsuid = id;
+    return commit(t, c, true);
+}
+
+long sys_setgid(struct task *t, const u64 a[6])
+{
+    u32 id = (u32)a[0];
+    struct cred *c;
+    if (id == NO_ID)
+        return -EINVAL;
+    c = cred_dup(t->cred);
+    if (!c)
+        return -ENOMEM;
+    if (task_capable(t, CAP_SETGID))
+        c->gid = c->sgid = id;
+    else if (id != c->gid && id != c->sgid)
+        return refuse(c, -EPERM);
+    c->egid = c->fsgid = id;
+    return commit(t, c, false);
+}
+
+long sys_setreuid(struct task *t, const u64 a[6])
+{
+    u32 r = (u32)a[0], e = (u32)a[1];
+    const struct cred *o = t->cred;
+    bool any = task_capable(t, CAP_SETUID);
+    if (!any && r != NO_ID && r != o->uid && r != o->euid)
+        return -EPERM;
+    if (!any && e != NO_ID && e != o->uid && e != o->euid && e != o->suid)
+        return -EPERM;
+    struct cred *c = cred_dup(o);
+    if (!c)
+        return -ENOMEM;
+    if (r != NO_ID)
+        c->uid = r;
+    if (e != NO_ID)
+        c->euid = e;
+    if (r != NO_ID || (e != NO_ID && e != o->uid))
+        c->suid = c->euid;
+    c->fsuid = c->euid;
+    return commit(t, c, true);
+}
+
+long sys_setregid(struct task *t, const u64 a[6])
+{
+    u32 r = (u32)a[0], e = (u32)a[1];
+    const struct cred *o = t->cred;
+    bool any = task_capable(t, CAP_SETGID);
+    if (!any && r != NO_ID && r != o->gid && r != o->egid)
+        return -EPERM;
+    if (!any && e != NO_ID && e != o->gid && e != o->egid && e != o->sgid)
+        return -EPERM;
+    struct cred *c = cred_dup(o);
+    if (!c)
+        return -ENOMEM;
+    if (r != NO_ID)
+        c->gid = r;
+    if (e != NO_ID)
+        c->egid = e;
+    if (r != NO_ID || (e != NO_ID && e != o->gid))
+        c->sgid = c->egid;
+    c->fsgid = c->egid;
+    return commit(t, c, false);
+}
+
+static bool one_of(u32 id, u32 x, u32 y, u32 z)
+{
+    return id == NO_ID || id == x || id == y || id == z;
+}
+
+long sys_setresuid(struct task *t, const u64 a[6])
+{
+    const struct cred *o = t->cred;
+    u32 id[3] = {(u32)a[0], (u32)a[1], (u32)a[2]};
+    for (int i = 0; i < 3; i++)
+        if (!task_capable(t, CAP_SETUID) && !one_of(id[i], o->uid, o->euid, o->suid))
+            return -EPERM;
+    struct cred *c = cred_dup(o);
+    if (!c)
+        return -ENOMEM;
+    if (id[0] != NO_ID)
+        c->uid = id[0];
+    if (id[1] != NO_ID)
+        c->euid = id[1];
+    if (id[2] != NO_ID)
+        c->suid = id[2];
+    c->fsuid = c->euid;
+    return commit(t, c, true);
+}
+
+long sys_setresgid(struct task *t, const u64 a[6])
+{
+    const struct cred *o = t->cred;
+    u32 id[3] = {(u32)a[0], (u32)a[1], (u32)a[2]};
+    for (int i = 0; i < 3; i++)
+        if (!task_capable(t, CAP_SETGID) && !one_of(id[i], o->gid, o->egid, o->sgid))
+            return -EPERM;
+    struct cred *c = cred_dup(o);
+    if (!c)
+        return -ENOMEM;
+    if (id[0] != NO_ID)
+        c->gid = id[0];
+    if (id[1] != NO_ID)
+        c->egid = id[1];
+    if (id[2] != NO_ID)
+        c->sgid = id[2];
+    c->fsgid = c->egid;
+    return commit(t, c, false);
+}
+
+long sys_setfsuid(struct task *t, const u64 a[6])
+{
+    u32 id = (u32)a[0], old = t->cred->fsuid;
+    const struct cred *o = t->cred;
+    if (id == NO_ID || id == old)
+        return old;
+    if (id != o->fsuid && !one_of(id, o->uid, o->euid, o->suid) && !task_capable(t, CAP_SETUID))
+        return old;
+    struct cred *c = cred_dup(o);
+    if (!c)
+        return old;
+    c->fsuid = id;
+    if (!(c->securebits & SECBIT_NO_SETUID_FIXUP)) {
+        if (!old && id)
+            c->cap_effective &= ~FS_CAPS;
+        if (old && !id)
+            c->cap_effective |= c->cap_permitted & FS_CAPS;
+    }
+    task_set_cred(t, c);
+    return old;
+}
+
+long sys_setfsgid(struct task *t, const u64 a[6])
+{
+    u32 id = (u32)a[0], old = t->cred->fsgid;
+    const struct cred *o = t->cred;
+    if (id == NO_ID || id == old)
+        return old;
+    if (!one_of(id, o->gid, o->egid, o->sgid) && !task_capable(t, CAP_SETGID))
+        return old;
+    struct cred *c = cred_dup(o);
+    if (!c)
+        return old;
+    c->fsgid = id;
+    task_set_cred(t, c);
+    return old;
+}
+
+long sys_getgroups(struct task *t, const u64 a[6])
+{
+    const struct cred *c = t->cred;
+    s32 size = (s32)a[0];
+    if (size < 0 || (size && (u32)size < c->group_count))
+        return -EINVAL;
+    if (size && c->group_count && copy_out(uaddr(a[1]), c->groups, c->group_count * sizeof(u32)))
+        return -EFAULT;
+    return c->group_count;
+}
+
+long sys_setgroups(struct task *t, const u64 a[6])
+{
+    u64 count = (u32)a[0];
+    u32 *groups = NULL;
+    if (!task_capable(t, CAP_SETGID))
+        return -EPERM;
+    if (count > CRED_GROUPS_MAX)
+        return -EINVAL;
+    if (count && !(groups = arena_alloc(count * sizeof(u32))))
+        return -ENOMEM;
+    int r = copy_in(groups, uaddr(a[1]), count * sizeof(u32));
+    struct cred *c = r ? NULL : cred_dup(t->cred);
+    if (!r && !c)
+        r = -ENOMEM;
+    if (!r)
+        r = cred_set_groups(c, groups, (u32)count);
+    arena_free(groups);
+    if (!r)
+        task_set_cred(t, c);
+    else if (c)
+        cred_unref(c);
+    return r;
+}
+
+// ---- capabilities --------------------------------------------------------------------------------
+
+struct cap_header {
+    u32 version;
+    s32 pid;
+};
+struct cap_data {
+    u32 effective, permitted, inheritable;
+};
+
+// How many cap_data the version has; -EINVAL writes back the version we like.
+static int cap_version(struct cap_header *h, u64 addr)
+{
+    if (copy_in(h, uaddr(addr), sizeof(*h)))
+        return -EFAULT;
+    if (h->version == _LINUX_CAPABILITY_VERSION_1)
+        return 1;
+    if (h->version == _LINUX_CAPABILITY_VERSION_2 || h->version == _LINUX_CAPABILITY_VERSION_3)
+        return 2;
+    return put_u32(uaddr(addr), _LINUX_CAPABILITY_VERSION_3) ? -EFAULT : -EINVAL;
+}
+
+long sys_capget(struct task *t, const u64 a[6])
+{
+    struct cap_header h;
+    struct cap_data d[2];
+    int n = cap_version(&h, a[0]);
+    if (n < 0)
+        return n == -EINVAL && !a[1] ? 0 : n;
+    if (h.pid < 0)
+        return -EINVAL;
+    struct task *o = h.pid ? task_find(h.pid) : task_ref(t);
+    if (!o)
+        return -ESRCH;
+    const struct cred *c = task_get_cred(o);
+    for (int i = 0; i < 2; i++) {
+        d[i].effective = (u32)(c->cap_effective >> 32 * i);
+        d[i].permitted = (u32)(c->cap_permitted >> 32 * i);
+        d[i].inheritable = (u32)(c->cap_inheritable >> 32 * i);
+    }
+    cred_unref(c);
+    task_unref(o);
+    return a[1] ? copy_out(uaddr(a[1]), d, (u64)n * sizeof(d[0])) : 0;
+}
+
+long sys_capset(struct task *t, const u64 a[6])
+{
+    struct cap_header h;
+    struct cap_data d[2] = {{0}, {0}};
+    const struct cred *o = t->cred;
+    int n = cap_version(&h, a[0]);
+    if (n < 0)
+        return n;
+    if (h.pid && h.pid != t->tid)
+        return -EPERM;
+    if (copy_in(d, uaddr(a[1]), (u64)n * sizeof(d[0])))
+        return -EFAULT;
+    u64 e = (d[0].effective | (u64)d[1].effective << 32) & CAPS_ALL;
+    u64 p = (d[0].permitted | (u64)d[1].permitted << 32) & CAPS_ALL;
+    u64 i = (d[0].inheritable | (u64)d[1].inheritable << 32) & CAPS_ALL;
+    if (!task_capable(t, CAP_SETPCAP) && i & ~(o->cap_inheritable | o->cap_permitted))
+        return -EPERM;
+    if (i & ~(o->cap_inheritable | o->cap_bounding) || p & ~o->cap_permitted || e & ~p)
+        return -EPERM;
+    struct cred *c = cred_dup(o);
+    if (!c)
+        return -ENOMEM;
+    c->cap_effective = e;
+    c->cap_permitted = p;
+    c->cap_inheritable = i;
+    c->cap_ambient &= p & i;
+    task_set_cred(t, c);
+    return 0;
+}

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the kernel's own system calls share (the calls themselves are declared in table.h's list).
+#ifndef BAILEY_SENTRY_SYSCALLS_SYS_KERNEL_H
+#define BAILEY_SENTRY_SYSCALLS_SYS_KERNEL_H
+
+#include "sentry/kernel/futex.h"
+#include "sentry/kernel/task.h"
+#include "sentry/syscalls/calls.h"
+
+// restart_syscall(2) of a poll(2) (sys_poll.c).
+long sys_poll_restart(struct task *t);
+
+#endif
