@@ -109,8 +109,8 @@ static int check_position(struct file *f, const struct uio *u, s64 pos)
 {
     if (pos < 0)
         return -EINVAL;
-    if (!file_ops(f)->seekable)
-        return f->kind == FILE_DIR ? -EISDIR : -ESPIPE;
+    if (!file_ops(f)->seekable && f->kind != FILE_DIR) // a directory's read says what is wrong
+        return -ESPIPE;
     if ((u64)pos + u->resid > INT64_MAX)
         return -EINVAL;
     return 0;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // open(2) and its kin.
 #include <linux/capability.h>
+#include <string.h>
 
 #include "sentry/arena/arena.h"
 #include "sentry/vfs/vfs.h"
@@ -205,7 +206,7 @@ static int create_locked(const struct path *dir, const struct name *name, u32 mo
 }
 
 // The last component under a directory, made if it is missing. Walk unlocked.
-static int lookup_or_create(struct walk *w, u32 flags, u32 mode, struct path *ret, bool *created)
+static int lookup_or_create(struct walk *w, u32 mode, struct path *ret, bool *created)
 {
     struct dentry *parent = w->cur.dentry, *d;
     *created = false;
@@ -215,7 +216,7 @@ static int lookup_or_create(struct walk *w, u32 flags, u32 mode, struct path *re
     r = dentry_lookup_locked(parent, &w->last.name, &d);
     if (!r && !d->inode) {
         dentry_unref(d);
-        r = w->trailing ? -EISDIR : create_locked(&w->cur, &w->last.name, mode, &d);
+        r = create_locked(&w->cur, &w->last.name, mode, &d);
         *created = !r;
     }
     mutex_unlock(&parent->inode->lock);
@@ -253,7 +254,8 @@ static int open_create(int dirfd, const char *name, const struct open_request *q
             r = q->flags & O_EXCL ? -EEXIST : -EISDIR;
             break;
         }
-        r = lookup_or_create(&w, q->flags, q->mode, &p, &created);
+        // A file is to be made, and its name is to be a directory's.
+        r = w.trailing ? -EISDIR : lookup_or_create(&w, q->mode, &p, &created);
         if (r)
             break;
         if (created) {
@@ -339,12 +341,13 @@ int vfs_openat(int dirfd, const char *name, const struct open_request *q, struct
     struct path p;
     if ((q->flags & O_TMPFILE) == O_TMPFILE)
         return open_tmpfile(dirfd, name, q, ret);
-    if ((q->flags & O_CREAT) && (q->flags & O_EXCL))
+    u64 size = strlen(name);
+    if ((q->flags & O_CREAT) && ((q->flags & O_EXCL) || (size && name[size - 1] == '/')))
         return open_create(dirfd, name, q, ret);
     u32 lookup = q->lookup | (q->flags & O_NOFOLLOW ? 0 : LOOKUP_FOLLOW) |
                  (q->flags & O_DIRECTORY ? LOOKUP_DIRECTORY : 0);
     int r = path_lookup(dirfd, name, lookup, &p);
-    if (r == -ENOENT && (q->flags & O_CREAT))
+    if ((r == -ENOENT || r == -ENOTDIR) && (q->flags & O_CREAT))
         return open_create(dirfd, name, q, ret);
     if (r)
         return r;

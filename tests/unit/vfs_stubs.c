@@ -48,10 +48,65 @@ WEAK void waiter_epoll_fire(struct waiter *w, u32 events)
     (void)w, (void)events;
 }
 
+// The guest's memory is the test's own.
+WEAK int copy_in(void *dst, struct uaddr src, u64 size)
+{
+    if (size && !src.v)
+        return -EFAULT;
+    memcpy(dst, (void *)(uintptr_t)src.v, size);
+    return 0;
+}
+
+WEAK int copy_out(struct uaddr dst, const void *src, u64 size)
+{
+    if (size && !dst.v)
+        return -EFAULT;
+    memcpy((void *)(uintptr_t)dst.v, src, size);
+    return 0;
+}
+
 WEAK long copy_in_string(char *dst, u64 size, struct uaddr src)
 {
-    (void)dst, (void)src, (void)size;
-    return -EFAULT;
+    if (!src.v)
+        return -EFAULT;
+    u64 n = strnlen((char *)(uintptr_t)src.v, size);
+    if (n == size)
+        return -ENAMETOOLONG;
+    memcpy(dst, (char *)(uintptr_t)src.v, n + 1);
+    return (long)n;
+}
+
+WEAK void user_unpin(void)
+{
+}
+
+WEAK void uio_init_user(struct uio *u, struct uaddr buf, u64 size)
+{
+    uio_init_kernel(u, (void *)(uintptr_t)buf.v, size);
+}
+
+WEAK int uio_init_iovec(struct uio *u, struct uaddr iov, u64 count)
+{
+    struct iovec v = {0};
+    if (count > 1)
+        return -EINVAL; // enough for tests
+    memcpy(&v, (void *)(uintptr_t)iov.v, count * sizeof(v));
+    uio_init_kernel(u, v.iov_base, v.iov_len);
+    return 0;
+}
+
+WEAK void uio_fini(struct uio *u)
+{
+    (void)u;
+}
+
+WEAK long uio_zero(struct uio *u, u64 n)
+{
+    static const u8 zeros[4096];
+    u64 done = 0;
+    while (done < n && u->resid)
+        done += (u64)uio_put(u, zeros, min(n - done, (u64)sizeof(zeros)));
+    return (long)done;
 }
 
 WEAK void uio_init_kernel(struct uio *u, void *buf, u64 size)
@@ -112,4 +167,10 @@ void stub_boot(u16 fs, const struct mount_request *m)
     bug_on(!stub_fs);
     mount_ns_unref(ns);
     stub_fs->umask = 022;
+}
+
+void job_signal_current(int sig);
+WEAK void job_signal_current(int sig)
+{
+    (void)sig;
 }
