@@ -132,7 +132,7 @@ stub_resume_begin:
     pushq 16(%rsp)
     popfq
     mov 24(%rsp), %rsp
-    jmp *%gs:CTX_REG_RIP
+    jmp *%gs:CTX_FAST_RIP
 1:  pop %r15
     pop %r14
     pop %r13

@@ -31,6 +31,7 @@
 #define CTX_SELF 48
 #define CTX_COOKIE 320
 #define CTX_CLONE_TURN 328
+#define CTX_FAST_RIP 336
 #define CTX_OPS 0x1000
 #define CTX_FP 0x2000
 #define CTX_FP_SIZE 0x1000
@@ -148,6 +149,8 @@ struct stub_context {
     u32 pad1;
     u64 cookie;      // sentry: for clones
     u64 clone_turn;  // sentry: the stub's address of the new thread's turn word
+    u64 fast_rip;    // stub: where to return to in the trampoline; 0: regs.rip
+    u64 site_rip;    // stub: with fast_rip, what regs.rip is to show
     u64 listener;    // zygote, at start: number of the listener descriptor, or -errno
     u64 fprog_count; // sentry, at start: instructions of the filter, at CTX_OPS
     u64 answered;    // stub: calls answered in the stub
@@ -182,6 +185,7 @@ _Static_assert(offsetof(struct stub_context, self) == CTX_SELF, "");
 _Static_assert(offsetof(struct stub_context, regs) == CTX_REGS, "");
 _Static_assert(offsetof(struct stub_context, cookie) == CTX_COOKIE, "");
 _Static_assert(offsetof(struct stub_context, clone_turn) == CTX_CLONE_TURN, "");
+_Static_assert(offsetof(struct stub_context, fast_rip) == CTX_FAST_RIP, "");
 _Static_assert(sizeof(struct stub_context) <= CTX_OPS, "");
 _Static_assert(sizeof(struct stub_op) * STUB_OPS_MAX <= CTX_FP - CTX_OPS, "");
 

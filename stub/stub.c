@@ -32,7 +32,7 @@ struct signal_frame {
 
 extern const char stub_text_end[], stub_resume_begin[], stub_resume_end[];
 
-void stub_resume(struct stub_context *ctx, bool fast);
+_Noreturn void stub_resume(struct stub_context *ctx, bool fast);
 _Noreturn void stub_run_on(struct stub_context *ctx, void (*fn)(struct stub_context *));
 _Noreturn void stub_return_to(const u64 *gregs, const void *fp, u64 features);
 long stub_fork(u64 cookie);
@@ -199,6 +199,16 @@ static u32 order_run(struct stub_context *ctx)
     return order == ORDER_RESUME ? 0 : EVENT_DONE;
 }
 
+// Enters the guest. By the slow way out, a guest that came by a trampoline goes back to it.
+static _Noreturn void resume(struct stub_context *ctx, bool fast)
+{
+    if (!fast && ctx->fast_rip) {
+        ctx->site_rip = ctx->regs.rip;
+        ctx->regs.rip = ctx->fast_rip;
+    }
+    stub_resume(ctx, fast);
+}
+
 // Waits for orders until one is to enter the guest, and does so. `fast`: the registers that the
 // quick way out restores are enough.
 static _Noreturn void serve(struct stub_context *ctx, bool fast)
@@ -211,6 +221,7 @@ static _Noreturn void serve(struct stub_context *ctx, bool fast)
         u32 event = order_run(ctx);
         if (flags & ORDER_REGS_ALL) {
             fast = false;
+            ctx->fast_rip = 0;
             if (global_page()->has_fsgsbase) {
                 write_fs_base(ctx->regs.fs_base);
                 write_gs_base(ctx->regs.gs_base ? ctx->regs.gs_base : (u64)ctx);
@@ -222,7 +233,7 @@ static _Noreturn void serve(struct stub_context *ctx, bool fast)
         if (event)
             post(ctx, event);
         else
-            stub_resume(ctx, fast);
+            resume(ctx, fast);
     }
 }
 
@@ -268,8 +279,14 @@ static bool answer(struct stub_context *ctx)
 // A rewritten site was entered; the registers are in ctx->regs.
 void stub_fast(struct stub_context *ctx)
 {
+    u64 after = ctx->regs.rip;
+    u64 site = ((const u64 *)(after - 2))[-1];
+    ctx->fast_rip = after;
+    ctx->site_rip = site;
+    ctx->regs.rip = site;
+    ctx->regs.rcx = site;
     if (answer(ctx))
-        stub_resume(ctx, true);
+        resume(ctx, true);
     save_bases(ctx);
     post_and_serve(ctx, EVENT_SYSCALL, !(ctx->regs.eflags & EFLAGS_TF));
 }
@@ -277,6 +294,8 @@ void stub_fast(struct stub_context *ctx)
 void stub_interrupted(struct stub_context *ctx)
 {
     ctx->interrupted = 0;
+    if (ctx->fast_rip)
+        ctx->regs.rip = ctx->site_rip;
     ctx->regs.orig_rax = (u64)-1;
     post_and_serve(ctx, EVENT_INTERRUPT, false);
 }
@@ -314,6 +333,7 @@ static _Noreturn void signal_in_guest(struct stub_context *ctx, int sig, const s
                                       struct signal_regs *sc)
 {
     copy_gregs(&ctx->regs, sc);
+    ctx->fast_rip = 0;
     ctx->regs.orig_rax = sig == SIGNAL_SYS ? sc->rax : (u64)-1;
     ctx->signo = sig;
     ctx->code = info->si_code;
@@ -322,7 +342,7 @@ static _Noreturn void signal_in_guest(struct stub_context *ctx, int sig, const s
     ctx->error = (s32)sc->err;
     fp_load(sc->fpstate);
     if (sig == SIGNAL_SYS && answer(ctx))
-        stub_resume(ctx, false);
+        resume(ctx, false);
     save_bases(ctx);
     stub_run_on(ctx, post_signal);
 }

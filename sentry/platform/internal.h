@@ -34,7 +34,6 @@ struct pt_thread {
     u64 event_time;           // owner: time stamp of the last event
     u32 sleeps;               // owner: waits in a row that slept
     bool shared;              // driven by many host threads (the zygote's)
-    u64 trap_rip;             // owner: last site that trapped (rewrite)
     struct pt_thread *next;   // parked or free list
 };
 
@@ -166,6 +165,8 @@ void pt_fp_reset(struct pt_thread *thread);
 
 // rewrite.c: called with the registers of a call that trapped.
 void pt_rewrite_trapped(struct pt_thread *thread, const struct user_regs *regs);
+// Leads a rip in instructions that were moved to where they are now.
+void pt_rewrite_fix(struct pt_space *space, u64 *rip);
 void pt_rewrite_free(struct pt_space *space);
 void pt_rewrite_fork(struct pt_space *parent, struct pt_space *child);
 

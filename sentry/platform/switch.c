@@ -274,10 +274,13 @@ static void read_event(struct pt_thread *t, u32 event, struct user_regs *regs,
 
 static void write_regs(struct pt_thread *t, const struct user_regs *regs, bool all)
 {
-    if (all)
-        t->ctx->regs = *regs;
-    else
+    if (!all) {
         t->ctx->regs.rax = regs->rax;
+        return;
+    }
+    t->ctx->regs = *regs;
+    if (unlikely(t->space->rewrite))
+        pt_rewrite_fix(t->space, &t->ctx->regs.rip);
 }
 
 int platform_switch(u32 thread, struct user_regs *regs, u32 flags, struct platform_event *ret)

@@ -7,11 +7,14 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "abi/errno.h"
 #include "host/host.h"
 
 
-static int text_fd;
 static u64 text_base;
+static struct guest *guests;
+u32 driver_patches;
+bool driver_threaded;
 
 // Marks where the section is: all guest code is within GUEST_TEXT_SIZE of it.
 guest_code void guest_anchor(void);
@@ -28,13 +31,63 @@ void driver_init(const struct platform_config *config)
     done = true;
     assert_int_equal(platform_init(config), 0);
     text_base = page_down((u64)guest_anchor) - GUEST_TEXT_SIZE / 2;
-    text_fd = host_memfd_create("text", MFD_CLOEXEC);
-    assert_true(text_fd >= 0);
-    for (u64 off = 0; off < GUEST_TEXT_SIZE; off += PAGE_SIZE) {
-        u8 zero[PAGE_SIZE] = {0};
-        if (host_pwrite(text_fd, (void *)(text_base + off), PAGE_SIZE, (s64)off) != PAGE_SIZE)
-            host_pwrite(text_fd, zero, PAGE_SIZE, (s64)off);
-    }
+}
+
+// A copy of the program's text around the guest functions; what is not mapped there stays zero.
+static void text_copy(struct guest *g)
+{
+    g->text_fd = host_memfd_create("text", MFD_CLOEXEC);
+    assert_int_equal(host_ftruncate(g->text_fd, GUEST_TEXT_SIZE + PAGE_SIZE), 0);
+    g->text = host_mmap(NULL, GUEST_TEXT_SIZE + PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+                        g->text_fd, 0);
+    assert_false(host_is_error(g->text));
+    for (u64 off = 0; off < GUEST_TEXT_SIZE; off += PAGE_SIZE)
+        host_pwrite(g->text_fd, (void *)(text_base + off), PAGE_SIZE, (s64)off);
+}
+
+static struct guest *guest_find(u32 as)
+{
+    struct guest *g = guests;
+    while (g && g->as != as)
+        g = g->next;
+    return g;
+}
+
+long platform_hook_read_text(u32 as, u64 addr, void *buf, u32 size)
+{
+    struct guest *g = guest_find(as);
+    if (!g || addr < GUEST_TEXT || addr >= GUEST_TEXT + GUEST_TEXT_SIZE)
+        return -EFAULT;
+    u64 n = min((u64)size, GUEST_TEXT + GUEST_TEXT_SIZE - addr);
+    memcpy(buf, g->text + (addr - GUEST_TEXT), n);
+    return (long)n;
+}
+
+int platform_hook_trampoline(u32 as, u64 near, u64 *ret_addr, void **ret_write)
+{
+    struct guest *g = guest_find(as);
+    if (!g)
+        return -ENOMEM;
+    *ret_addr = GUEST_TRAMPOLINE;
+    *ret_write = g->text + GUEST_TEXT_SIZE;
+    return platform_as_map(as, GUEST_TRAMPOLINE, PAGE_SIZE, PROT_READ | PROT_EXEC, SLOT_TEXT,
+                           GUEST_TEXT_SIZE, false);
+}
+
+int platform_hook_patch(u32 as, const struct platform_patch *patch)
+{
+    struct guest *g = guest_find(as);
+    u8 *p = g ? g->text + (patch->addr - GUEST_TEXT) : NULL;
+    if (!p || memcmp(p, patch->old, patch->size))
+        return -EAGAIN;
+    memcpy(p, patch->new, patch->size);
+    driver_patches++;
+    return 0;
+}
+
+bool platform_hook_single_threaded(u32 as)
+{
+    return !driver_threaded;
 }
 
 u64 guest_address(const void *p)
@@ -50,10 +103,13 @@ void guest_new(struct guest *g, void *fn, u64 arg)
     assert_int_equal(host_ftruncate(g->data_fd, GUEST_DATA_SIZE), 0);
     g->data = host_mmap(NULL, GUEST_DATA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, g->data_fd, 0);
     assert_false(host_is_error(g->data));
-    assert_int_equal(platform_as_set_fd(g->as, SLOT_TEXT, text_fd), 0);
+    text_copy(g);
+    g->next = guests;
+    guests = g;
+    assert_int_equal(platform_as_set_fd(g->as, SLOT_TEXT, g->text_fd), 0);
     assert_int_equal(platform_as_set_fd(g->as, SLOT_DATA, g->data_fd), 0);
     assert_int_equal(platform_as_map(g->as, GUEST_TEXT, GUEST_TEXT_SIZE, PROT_READ | PROT_EXEC,
-                                     SLOT_TEXT, 0, true), 0);
+                                     SLOT_TEXT, 0, false), 0);
     assert_int_equal(platform_as_map(g->as, GUEST_DATA, GUEST_DATA_SIZE, PROT_READ | PROT_WRITE,
                                      SLOT_DATA, 0, false), 0);
     g->regs.rip = guest_address(fn);
@@ -86,7 +142,14 @@ void guest_return(struct guest *g, u64 value)
 
 void guest_free(struct guest *g)
 {
+    struct guest **p = &guests;
+    while (*p && *p != g)
+        p = &(*p)->next;
+    if (*p)
+        *p = g->next;
     platform_as_destroy(g->as);
+    host_munmap(g->text, GUEST_TEXT_SIZE + PAGE_SIZE);
+    host_close(g->text_fd);
     host_munmap(g->data, GUEST_DATA_SIZE);
     host_close(g->data_fd);
 }

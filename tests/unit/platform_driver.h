@@ -12,6 +12,7 @@
 #define GUEST_DATA 0x10000000ull
 #define GUEST_DATA_SIZE 0x100000ull
 #define GUEST_STACK_TOP (GUEST_DATA + GUEST_DATA_SIZE)
+#define GUEST_TRAMPOLINE (GUEST_TEXT + 0x100000)
 #define SLOT_TEXT 1
 #define SLOT_DATA 2
 
@@ -23,6 +24,9 @@ struct guest {
     u32 as, thread;
     int data_fd;
     u8 *data; // our view of GUEST_DATA
+    int text_fd;
+    u8 *text; // of GUEST_TEXT and, after it, TRAMPOLINE's page
+    struct guest *next;
     struct user_regs regs;
     u32 flags;
     struct platform_event event;
@@ -39,6 +43,9 @@ int guest_run(struct guest *g);
 u64 guest_syscall(struct guest *g);
 void guest_return(struct guest *g, u64 value);
 void guest_free(struct guest *g);
+
+extern u32 driver_patches; // sites rewritten
+extern bool driver_threaded; // what platform_hook_single_threaded denies
 
 static inline __attribute__((always_inline)) long guest_call(long nr, long a, long b, long c)
 {

@@ -287,6 +287,7 @@ static void test_threads(void **state)
     pthread_t p[THREADS];
     guest_new(&g, guest_two_calls, 0);
     assert_int_equal(guest_syscall(&g), 1000);
+    driver_threaded = true;
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < THREADS; i++) {
             t[i] = g;
@@ -304,6 +305,7 @@ static void test_threads(void **state)
             assert_int_equal(platform_switch(t[i].thread, &t[i].regs, 0, &t[i].event), -ESRCH);
         }
     }
+    driver_threaded = false;
     guest_free(&g);
 }
 
@@ -346,6 +348,149 @@ static void test_many(void **state)
     }
 }
 
+// --- rewriting ---
+
+// Each loops over one form of site; the call's result is checked and survives in registers.
+guest_code static void guest_form_mov(void)
+{
+    __asm__ volatile("1: mov $1005, %%eax\n"
+                     "syscall\n"
+                     "cmp $77, %%rax\n"
+                     "jne 2f\n"
+                     "inc %%rdi\n"
+                     "jmp 1b\n"
+                     "2: ud2\n" ::: "memory");
+}
+
+guest_code static void guest_form_load(void)
+{
+    __asm__ volatile("movq $99, 8(%%rsp)\n"
+                     "1: mov $1005, %%eax\n"
+                     "xor %%r9d, %%r9d\n"
+                     "mov 8(%%rsp), %%r9\n"
+                     "syscall\n"
+                     "cmp $99, %%r9\n"
+                     "jne 2f\n"
+                     "inc %%rdi\n"
+                     "jmp 1b\n"
+                     "2: ud2\n" ::: "memory");
+}
+
+// What glibc's read() looks like.
+guest_code static void guest_form_read(void)
+{
+    __asm__ volatile("1: xor %%eax, %%eax\n"
+                     "syscall\n"
+                     "cmp $-4096, %%rax\n"
+                     "ja 2f\n"
+                     "inc %%rdi\n"
+                     "jmp 1b\n"
+                     "2: ud2\n" ::: "memory");
+}
+
+guest_code static void guest_form_ret(void)
+{
+    __asm__ volatile("1: call 3f\n"
+                     "cmp $77, %%rax\n"
+                     "jne 2f\n"
+                     "inc %%rdi\n"
+                     "jmp 1b\n"
+                     "2: ud2\n"
+                     "nop\n"
+                     "3: mov %%ebx, %%eax\n"
+                     "syscall\n"
+                     "ret\n"
+                     "int3\n"
+                     "int3\n"
+                     "int3\n" ::: "memory");
+}
+
+guest_code static void guest_form_jcc(void)
+{
+    __asm__ volatile("1: mov %%ebx, %%eax\n"
+                     "syscall\n"
+                     "test %%eax, %%eax\n"
+                     "js 2f\n"
+                     "inc %%rdi\n"
+                     "jmp 1b\n"
+                     "2: ud2\n" ::: "memory");
+}
+
+// Something jumps behind the site: it must stay as it is.
+guest_code static void guest_form_jumped(void)
+{
+    __asm__ volatile("1: mov %%ebx, %%eax\n"
+                     "syscall\n"
+                     "3: cmp $-4096, %%rax\n"
+                     "ja 2f\n"
+                     "inc %%rdi\n"
+                     "jmp 1b\n"
+                     "2: xor %%eax, %%eax\n"
+                     "jmp 3b\n" ::: "memory");
+}
+
+static void run_form(void *fn, bool rewritten)
+{
+    struct guest g;
+    u8 image[PLATFORM_FP_MAX];
+    u64 site = 0;
+    guest_new(&g, fn, 0);
+    g.regs.rbx = 1005;
+    driver_patches = 0;
+    for (u64 i = 0; i < 1000; i++) {
+        g.regs.rax = 77;
+        if (i % 7 == 6)
+            g.flags = PLATFORM_REGS_ALL;
+        if (i % 13 == 12) {
+            assert_int_equal(platform_fp_get(g.thread, image), 0);
+            assert_int_equal(platform_fp_set(g.thread, image), 0);
+        }
+        if (i % 17 == 16) {
+            platform_interrupt(g.thread);
+            assert_int_equal(guest_run(&g), PLATFORM_INTERRUPT);
+        }
+        guest_syscall(&g);
+        if (fn != guest_form_read)
+            assert_int_equal(g.regs.orig_rax, 1005);
+        assert_int_equal(g.regs.rdi, i);
+        if (!site)
+            site = g.regs.rip;
+        assert_int_equal(g.regs.rip, site);
+    }
+    assert_int_equal(driver_patches, rewritten);
+    // A restart: back to the site itself.
+    u64 count = g.regs.rdi;
+    g.regs.rip -= 2;
+    g.regs.rax = g.regs.orig_rax;
+    g.flags = PLATFORM_REGS_ALL;
+    guest_syscall(&g);
+    assert_int_equal(g.regs.rdi, count);
+    // The guest's own GS: everything goes by traps.
+    g.regs.gs_base = GUEST_DATA;
+    g.regs.rax = 77;
+    g.flags = PLATFORM_REGS_ALL;
+    for (u64 i = 0; i < 100; i++) {
+        guest_syscall(&g);
+        assert_int_equal(g.regs.gs_base, GUEST_DATA);
+        assert_int_equal(g.regs.rdi, ++count);
+        g.regs.rax = 77;
+    }
+    guest_free(&g);
+}
+
+static void test_rewrite(void **state)
+{
+    run_form(guest_form_mov, true);
+    run_form(guest_form_load, true);
+    run_form(guest_form_read, true);
+    run_form(guest_form_ret, true);
+    run_form(guest_form_jcc, true);
+    run_form(guest_form_jumped, false);
+    driver_threaded = true;
+    run_form(guest_form_read, false);
+    driver_threaded = false;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -354,9 +499,9 @@ int main(void)
         cmocka_unit_test(test_interrupt),      cmocka_unit_test(test_interrupt_calls),
         cmocka_unit_test(test_fp),             cmocka_unit_test(test_fork),
         cmocka_unit_test(test_threads),        cmocka_unit_test(test_kill),
-        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_many),           cmocka_unit_test(test_rewrite),
     };
-    log_init(2, LOG_LEVEL_DEBUG, "platform_test");
-    driver_init(&(struct platform_config){.in_stub_answers = true});
+    log_init(2, LOG_LEVEL_INFO, "platform_test");
+    driver_init(&(struct platform_config){.in_stub_answers = true, .use_rewriting = true});
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
