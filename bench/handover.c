@@ -16,7 +16,6 @@
 #define TEXT 0x400000ull
 #define DATA 0x10000000ull
 #define DATA_SIZE 0x100000ull
-#define SLOT_TEXT 1
 #define SLOT_DATA 2
 
 // loop: syscall in a loop, by trap

@@ -174,6 +174,9 @@ stub_fork:
     syscall
     test %rax, %rax
     js stub_die
+    mov $STUB_SOCKET_FD, %edi
+    mov $3, %eax
+    syscall
     movabs $STUB_CTX, %rdi
     mov $STUB_CTX_REGION, %esi
     mov $3, %edx

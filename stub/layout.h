@@ -56,10 +56,13 @@
 #define STUB_ANNOUNCE_NR 1023
 #define STUB_ANNOUNCE_FORK 1   // a new process; second argument unused, third the cookie
 #define STUB_ANNOUNCE_THREAD 2 // a new thread; likewise; the answer is its index
-#define STUB_ANNOUNCE_FDS 3    // install the descriptors that are queued for this thread
+#define STUB_ANNOUNCE_SOCKET 3 // install the socket by which descriptors come
 
 // The descriptor slot of the context file while a new process maps it.
 #define STUB_CTX_FD 0
+
+// The descriptor slot of the socket by which descriptors come; a new process closes its parent's first.
+#define STUB_SOCKET_FD 1
 
 // Flags of the two clones that the filter allows.
 #define STUB_FORK_FLAGS 0x208000   // CLONE_PARENT | CLONE_CHILD_CLEARTID
@@ -100,7 +103,8 @@ enum stub_op_kind {
     OP_PROTECT,
     OP_MOVE, // off is the new address
     OP_CLOSE,
-    OP_FDS, // install descriptors: STUB_ANNOUNCE_FDS
+    OP_SOCKET, // ask for the socket: STUB_ANNOUNCE_SOCKET
+    OP_FDS,    // take `size` messages from it, each a descriptor and its slot
 };
 
 struct stub_op {

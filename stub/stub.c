@@ -27,6 +27,18 @@ struct signal_frame {
     struct signal_regs regs;
 };
 
+// struct msghdr.
+struct message {
+    void *name;
+    u64 name_size;
+    void *iov;
+    u64 iov_count;
+    void *control;
+    u64 control_size;
+    u64 flags;
+};
+
+#define RECEIVE_FLAGS 0x40000040 // MSG_DONTWAIT | MSG_CMSG_CLOEXEC
 #define SIGNAL_SYS 31
 #define EFLAGS_TF 0x100
 
@@ -138,6 +150,38 @@ static void wait(struct stub_context *ctx)
     }
 }
 
+// Takes one descriptor from the socket to the slot that the message names.
+static long fd_receive(void)
+{
+    s32 slot = -1;
+    struct {
+        void *base;
+        u64 size;
+    } iov = {&slot, sizeof(slot)};
+    struct {
+        u64 size;
+        s32 level, type;
+        s32 fd, pad;
+    } control;
+    struct message msg = {
+        .iov = &iov,
+        .iov_count = 1,
+        .control = &control,
+        .control_size = sizeof(control),
+    };
+    control.fd = -1;
+    long r = call6(__NR_recvmsg, STUB_SOCKET_FD, (long)&msg, RECEIVE_FLAGS, 0, 0, 0);
+    if (r < 0)
+        return r;
+    if (control.fd < 0)
+        return -24; // EMFILE: the descriptor did not fit
+    if (control.fd == slot)
+        return 0;
+    r = call6(__NR_dup3, control.fd, slot, 0x80000 /* O_CLOEXEC */, 0, 0, 0);
+    call6(__NR_close, control.fd, 0, 0, 0, 0, 0);
+    return r;
+}
+
 static long op_run(const struct stub_op *op)
 {
     switch (op->kind) {
@@ -154,8 +198,15 @@ static long op_run(const struct stub_op *op)
     case OP_CLOSE:
         call6(__NR_close, op->slot, 0, 0, 0, 0, 0);
         return 0;
+    case OP_SOCKET:
+        return call6(STUB_ANNOUNCE_NR, STUB_ANNOUNCE_SOCKET, 0, 0, 0, 0, 0);
     case OP_FDS:
-        return call6(STUB_ANNOUNCE_NR, STUB_ANNOUNCE_FDS, 0, 0, 0, 0, 0);
+        for (u64 i = 0; i < op->size; i++) {
+            long r = fd_receive();
+            if (r < 0)
+                return r;
+        }
+        return 0;
     }
     return -22;
 }

@@ -37,13 +37,6 @@ struct pt_thread {
     struct pt_thread *next;   // parked or free list
 };
 
-// A descriptor to be installed. Each OP_FDS serves as many as up to the next `last`.
-struct pt_fd {
-    int host_fd; // ours, closed once installed
-    int slot;
-    bool last;
-};
-
 struct pt_space {
     u32 handle; // 0: free
     u32 next_handle;
@@ -55,8 +48,8 @@ struct pt_space {
     bool destroyed; // lock: the owner let go
     struct stub_op *ops;
     u32 op_count, op_capacity;
-    struct pt_fd *fds;
-    u32 fd_count, fd_capacity;
+    int socket;       // lock: by which descriptors go to the stub; -1: none yet
+    int stub_socket;  // lock: the stub's end, until it has it
     struct pt_thread **threads; // lock: by index
     u32 thread_count, thread_capacity;
     struct pt_thread *parked; // lock
@@ -71,11 +64,10 @@ struct pt_expect {
     struct list node;
     u32 kind;      // STUB_ANNOUNCE_*
     u64 cookie;    // FORK, THREAD
-    int tid;       // FDS: who may ask
+    int tid;       // SOCKET: who may ask
     struct pt_space *space;
     struct pt_thread *thread;
-    struct pt_fd *fds; // FDS: owned
-    u32 fd_count, fd_next;
+    int fd; // SOCKET: owned
     u32 done; // atomic: 0, 1 served
     int error;
 };

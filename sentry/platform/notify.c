@@ -2,7 +2,7 @@
 // Serves the stubs' announcements: the one call of theirs that the kernel hands to the sentry, with the
 // caller's thread id, which no guest can forge.
 //
-// Attacks: guest code can jump to the announcing instruction with any arguments. A request for descriptors
+// Attacks: guest code can jump to the announcing instruction with any arguments. A request for the socket
 // is served only to the thread that was ordered to ask. A new process is let in if the caller is a
 // child process of ours that is in no table yet, and names the random cookie of a fork under way:
 // then it can only be a fork of the address space that was ordered to fork. A new thread must be
@@ -46,17 +46,18 @@ static struct pt_expect *expect_find(u32 kind, u64 cookie, int tid)
     list_for_each(e, &expected, node) {
         if (e->kind != kind || e->done)
             continue;
-        if (kind == STUB_ANNOUNCE_FDS ? e->tid == tid : e->cookie == cookie)
+        if (kind == STUB_ANNOUNCE_SOCKET ? e->tid == tid : e->cookie == cookie)
             return e;
     }
     return NULL;
 }
 
-static int add_fd(u64 id, int fd, int slot, bool answer)
+// Installs a descriptor in the caller, which is its answer.
+static int add_fd(u64 id, int fd, int slot)
 {
     struct seccomp_notif_addfd add = {
         .id = id,
-        .flags = SECCOMP_ADDFD_FLAG_SETFD | (answer ? SECCOMP_ADDFD_FLAG_SEND : 0),
+        .flags = SECCOMP_ADDFD_FLAG_SETFD | SECCOMP_ADDFD_FLAG_SEND,
         .srcfd = (u32)fd,
         .newfd = (u32)slot,
         .newfd_flags = O_CLOEXEC,
@@ -64,19 +65,11 @@ static int add_fd(u64 id, int fd, int slot, bool answer)
     return host_seccomp_add_fd(pt.listener, &add);
 }
 
-// One OP_FDS: all descriptors of its group; the last one answers.
-static int serve_fds(struct pt_expect *e, u64 id)
+static int serve_socket(struct pt_expect *e, u64 id)
 {
-    while (e->fd_next < e->fd_count) {
-        struct pt_fd *fd = &e->fds[e->fd_next++];
-        int r = add_fd(id, fd->host_fd, fd->slot, fd->last);
-        if (r >= 0 && !fd->last)
-            continue;
-        if (r < 0 || e->fd_next == e->fd_count)
-            expect_finish(e, r < 0 ? r : 0);
-        return r;
-    }
-    return -EPERM;
+    int r = add_fd(id, e->fd, STUB_SOCKET_FD);
+    expect_finish(e, r < 0 ? r : 0);
+    return r;
 }
 
 static int serve_fork(struct pt_expect *e, u64 id, int tid)
@@ -85,7 +78,7 @@ static int serve_fork(struct pt_expect *e, u64 id, int tid)
     if (r < 0)
         return r;
     e->thread->tid = tid;
-    r = add_fd(id, e->space->memfd, STUB_CTX_FD, true);
+    r = add_fd(id, e->space->memfd, STUB_CTX_FD);
     expect_finish(e, r < 0 ? -ESRCH : 0);
     return 0;
 }
@@ -128,8 +121,8 @@ static void serve(const struct seccomp_notif *n)
 
     mutex_lock_nested(&notify_lock, RANK_LEAF);
     struct pt_expect *e = expect_find(kind, n->data.args[2], tid);
-    if (e && kind == STUB_ANNOUNCE_FDS)
-        r = serve_fds(e, n->id);
+    if (e && kind == STUB_ANNOUNCE_SOCKET)
+        r = serve_socket(e, n->id);
     else if (e && kind == STUB_ANNOUNCE_FORK)
         r = serve_fork(e, n->id, tid);
     else if (e && kind == STUB_ANNOUNCE_THREAD)

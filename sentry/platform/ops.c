@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operations on a stub's descriptors and mappings: queued here, carried out by the stub on its way into
-// the guest. Descriptors do not pass through the context, which the guest can write: the stub asks
-// for them by a call that the kernel authenticates (notify.c).
+// the guest. Descriptors go by a socket of the address space's own, which its stub is given at first need
+// (notify.c); each address space can only ever take what was sent to itself.
 #include <stdlib.h>
 
 #include "host/host.h"
+#include "host/fs.h"
+#include "host/socket.h"
 #include "sentry/platform/internal.h"
 
 #define OPS_QUEUED_MAX (1u << 20)
@@ -19,6 +21,10 @@ static bool range_ok(u64 addr, u64 size)
 // Joins an operation to the last one if the two are one.
 static bool op_merge(struct stub_op *last, const struct stub_op *op)
 {
+    if (last->kind == OP_FDS && op->kind == OP_FDS) {
+        last->size += op->size;
+        return true;
+    }
     if (last->kind != op->kind || last->addr + last->size != op->addr || last->prot != op->prot)
         return false;
     switch (op->kind) {
@@ -36,19 +42,26 @@ static bool op_merge(struct stub_op *last, const struct stub_op *op)
     return true;
 }
 
+static int op_reserve(struct pt_space *s)
+{
+    if (s->op_count < s->op_capacity)
+        return 0;
+    u32 capacity = max(16u, s->op_capacity * 2);
+    struct stub_op *ops = capacity > OPS_QUEUED_MAX ? NULL : realloc(s->ops, capacity * sizeof(*ops));
+    if (!ops)
+        return -ENOMEM;
+    s->ops = ops;
+    s->op_capacity = capacity;
+    return 0;
+}
+
 static int op_append(struct pt_space *s, const struct stub_op *op)
 {
     if (s->op_count && op_merge(&s->ops[s->op_count - 1], op))
         return 0;
-    if (s->op_count == s->op_capacity) {
-        u32 capacity = max(16u, s->op_capacity * 2);
-        struct stub_op *ops =
-            capacity > OPS_QUEUED_MAX ? NULL : realloc(s->ops, capacity * sizeof(*ops));
-        if (!ops)
-            return -ENOMEM;
-        s->ops = ops;
-        s->op_capacity = capacity;
-    }
+    int r = op_reserve(s);
+    if (r < 0)
+        return r;
     s->ops[s->op_count] = *op;
     __atomic_store_n(&s->op_count, s->op_count + 1, __ATOMIC_RELEASE);
     return 0;
@@ -65,24 +78,38 @@ static int op_queue(u32 as, const struct stub_op *op)
     return r;
 }
 
-static int fd_append(struct pt_space *s, int slot, int host_fd)
+// The pair of sockets; the stub gets its end with the next list of operations.
+static int socket_make(struct pt_space *s)
 {
-    if (s->fd_count == s->fd_capacity) {
-        u32 capacity = max(8u, s->fd_capacity * 2);
-        struct pt_fd *fds = realloc(s->fds, capacity * sizeof(*fds));
-        if (!fds)
-            return -ENOMEM;
-        s->fds = fds;
-        s->fd_capacity = capacity;
-    }
-    bool joins = s->op_count && s->ops[s->op_count - 1].kind == OP_FDS;
-    int r = joins ? 0 : op_append(s, &(struct stub_op){.kind = OP_FDS});
+    int pair[2];
+    int r = host_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
     if (r < 0)
         return r;
-    if (joins)
-        s->fds[s->fd_count - 1].last = false;
-    s->fds[s->fd_count++] = (struct pt_fd){.host_fd = host_fd, .slot = slot, .last = true};
+    s->socket = pair[0];
+    s->stub_socket = pair[1];
     return 0;
+}
+
+// Sends one descriptor and its slot; the stub takes them from the socket in order.
+static int fd_send(struct pt_space *s, int slot, int host_fd)
+{
+    struct iovec iov = {&slot, sizeof(slot)};
+    union {
+        struct cmsghdr head;
+        u8 room[CMSG_SPACE(sizeof(int))];
+    } control = {.head = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+    struct msghdr msg = {
+        .msg_iov = &iov,
+        .msg_iovlen = 1,
+        .msg_control = &control,
+        .msg_controllen = sizeof(control),
+    };
+    __builtin_memcpy(CMSG_DATA(&control.head), &host_fd, sizeof(host_fd));
+    int r = s->socket < 0 ? socket_make(s) : 0;
+    if (r < 0)
+        return r;
+    long sent = host_sendmsg(s->socket, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return sent == -EAGAIN || sent == -ETOOMANYREFS ? -ENOMEM : sent < 0 ? (int)sent : 0;
 }
 
 int platform_as_set_fd(u32 as, int slot, int host_fd)
@@ -92,14 +119,13 @@ int platform_as_set_fd(u32 as, int slot, int host_fd)
         return -EBADF;
     if (!s)
         return -ESRCH;
-    int fd = host_fcntl(host_fd, F_DUPFD_CLOEXEC, 0);
-    if (fd < 0)
-        return fd;
     mutex_lock_nested(&s->lock, RANK_LEAF);
-    int r = fd_append(s, slot, fd);
+    int r = op_reserve(s);
+    if (r == 0)
+        r = fd_send(s, slot, host_fd);
+    if (r == 0)
+        r = op_append(s, &(struct stub_op){.kind = OP_FDS, .size = 1});
     mutex_unlock(&s->lock);
-    if (r < 0)
-        host_close(fd);
     return r;
 }
 
@@ -160,47 +186,30 @@ u32 platform_as_pending(u32 as)
 
 void pt_ops_drop(struct pt_space *s)
 {
-    for (u32 i = 0; i < s->fd_count; i++)
-        host_close(s->fds[i].host_fd);
-    s->fd_count = 0;
     __atomic_store_n(&s->op_count, 0, __ATOMIC_RELEASE);
-}
-
-// Takes the descriptors of `groups` OP_FDS off the queue into the expectation.
-static int take_fds(struct pt_space *s, struct pt_expect *e, u32 groups)
-{
-    u32 n = 0;
-    for (u32 g = 0; g < groups && n < s->fd_count; n++)
-        g += s->fds[n].last;
-    e->fds = malloc(n * sizeof(*e->fds));
-    if (!e->fds)
-        return -ENOMEM;
-    __builtin_memcpy(e->fds, s->fds, n * sizeof(*e->fds));
-    s->fd_count -= n;
-    __builtin_memmove(s->fds, s->fds + n, s->fd_count * sizeof(*s->fds));
-    e->fd_count = n;
-    return 0;
+    // Descriptors on their way would be taken for later ones.
+    if (s->socket >= 0)
+        host_close(s->socket);
+    if (s->stub_socket >= 0)
+        host_close(s->stub_socket);
+    s->socket = s->stub_socket = -1;
 }
 
 int pt_ops_load(struct pt_thread *t, struct pt_expect *e)
 {
     struct pt_space *s = t->space;
     struct stub_op *ops = (struct stub_op *)((u8 *)t->ctx + CTX_OPS);
-    u32 groups = 0;
+    u32 at = 0;
 
     *e = (struct pt_expect){.kind = 0};
     mutex_lock_nested(&s->lock, RANK_LEAF);
-    u32 n = min(s->op_count, (u32)STUB_OPS_MAX);
-    for (u32 i = 0; i < n; i++) {
-        ops[i] = s->ops[i];
-        groups += s->ops[i].kind == OP_FDS;
+    if (s->stub_socket >= 0) {
+        ops[at++] = (struct stub_op){.kind = OP_SOCKET};
+        *e = (struct pt_expect){.kind = STUB_ANNOUNCE_SOCKET, .tid = t->tid, .fd = s->stub_socket};
+        s->stub_socket = -1;
     }
-    int r = groups ? take_fds(s, e, groups) : 0;
-    if (r < 0) {
-        mutex_unlock(&s->lock);
-        return r;
-    }
-    u32 left = s->op_count - n;
+    u32 n = min(s->op_count, STUB_OPS_MAX - at), left = s->op_count - n;
+    __builtin_memcpy(ops + at, s->ops, n * sizeof(*ops));
     __builtin_memmove(s->ops, s->ops + n, left * sizeof(*s->ops));
     __atomic_store_n(&s->op_count, left, __ATOMIC_RELEASE);
     if (!left && s->op_capacity > OPS_KEPT) {
@@ -209,14 +218,9 @@ int pt_ops_load(struct pt_thread *t, struct pt_expect *e)
         s->op_capacity = 0;
     }
     mutex_unlock(&s->lock);
-    t->ctx->op_count = n;
-    if (groups) {
-        e->kind = STUB_ANNOUNCE_FDS;
-        e->tid = t->tid;
-        e->space = s;
-        e->thread = t;
+    t->ctx->op_count = at + n;
+    if (e->kind)
         pt_expect_add(e);
-    }
     return (int)left;
 }
 
@@ -225,9 +229,7 @@ void pt_ops_unload(struct pt_expect *e)
     if (!e->kind)
         return;
     pt_expect_remove(e);
-    for (u32 i = 0; i < e->fd_count; i++)
-        host_close(e->fds[i].host_fd);
-    free(e->fds);
+    host_close(e->fd);
     e->kind = 0;
 }
 
@@ -264,7 +266,7 @@ int pt_ops_result(struct pt_thread *t, u32 event, struct platform_event *ret)
 
 int pt_ops_flush(struct pt_thread *t, bool all, struct platform_event *ret)
 {
-    while (__atomic_load_n(&t->space->op_count, __ATOMIC_ACQUIRE) > (all ? 0 : STUB_OPS_MAX)) {
+    while (__atomic_load_n(&t->space->op_count, __ATOMIC_ACQUIRE) > (all ? 0 : STUB_OPS_MAX - 1)) {
         struct pt_expect expect;
         int r = pt_ops_load(t, &expect);
         if (r < 0) {

@@ -33,7 +33,7 @@
 #define PLATFORM_GUEST_TOP 0x7fff00000000ull
 // Descriptor slots that callers may use in platform_as_set_fd: [FIRST, MAX). Low ones cost least (a
 // stub's table is copied at fork).
-#define PLATFORM_SLOT_FIRST 1
+#define PLATFORM_SLOT_FIRST 2
 #define PLATFORM_SLOT_MAX 4096
 // Most threads in one address space.
 #define PLATFORM_THREADS_MAX 8192
@@ -80,6 +80,8 @@ void platform_as_destroy(u32 as);
 // not page-aligned), -EBADF (slot).
 
 // Puts a duplicate of `host_fd` at `slot`, closing what was there. `host_fd` may be closed after return.
+// Some hundred may be queued: -ENOMEM then asks for a commit. In an address space of several threads the
+// caller keeps commits apart from each other.
 int platform_as_set_fd(u32 as, int slot, int host_fd) must_check;
 int platform_as_clear_fd(u32 as, int slot) must_check;
 

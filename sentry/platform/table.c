@@ -82,7 +82,7 @@ struct pt_space *pt_space_alloc(void)
     if (!handle)
         return NULL;
     struct mutex lock = s->lock;
-    *s = (struct pt_space){.lock = lock, .memfd = -1};
+    *s = (struct pt_space){.lock = lock, .memfd = -1, .socket = -1, .stub_socket = -1};
     s->next_handle = next_handle(handle);
     s->memfd = host_memfd_create("stub-context", MFD_CLOEXEC | MFD_NOEXEC_SEAL);
     if (s->memfd == -EINVAL)
@@ -95,6 +95,12 @@ struct pt_space *pt_space_alloc(void)
     return s;
 }
 
+static void close_if(int fd)
+{
+    if (fd >= 0)
+        host_close(fd);
+}
+
 void pt_space_free(struct pt_space *s)
 {
     __atomic_store_n(&s->handle, 0, __ATOMIC_RELEASE);
@@ -104,13 +110,12 @@ void pt_space_free(struct pt_space *s)
     pt_rewrite_free(s);
     free(s->threads);
     free(s->ops);
-    free(s->fds);
-    if (s->memfd >= 0)
-        host_close(s->memfd);
+    close_if(s->memfd);
+    close_if(s->socket);
+    close_if(s->stub_socket);
     s->threads = NULL;
     s->ops = NULL;
-    s->fds = NULL;
-    s->memfd = -1;
+    s->memfd = s->socket = s->stub_socket = -1;
     mutex_lock_nested(&table_lock, RANK_LEAF);
     s->next = free_spaces;
     free_spaces = s;

@@ -51,7 +51,7 @@ class Program:
 
 
 def parse_condition(text):
-    m = re.fullmatch(r"arg([0-5])(\.hi<|==)([0-9a-fx|]+)", text)
+    m = re.fullmatch(r"arg([0-5])(\.hi<|\.lo!=|==)([0-9a-fx|]+)", text)
     if not m:
         sys.exit(f"stub.allow: bad condition {text!r}")
     return int(m[1]), m[2], [int(v, 0) for v in m[3].split("|")]
@@ -65,6 +65,13 @@ def emit_condition(p, cond, fail):
         good = p.label()
         p.emit(JGE, values[0], fail, good)
         p.place(good)
+        return
+    if op == ".lo!=":
+        p.emit(LD_ABS, lo)
+        for v in values:
+            good = p.label()
+            p.emit(JEQ, v, fail, good)
+            p.place(good)
         return
     good = p.label()
     for i, v in enumerate(values):

@@ -13,8 +13,8 @@
 #define GUEST_DATA_SIZE 0x100000ull
 #define GUEST_STACK_TOP (GUEST_DATA + GUEST_DATA_SIZE)
 #define GUEST_TRAMPOLINE (GUEST_TEXT + 0x100000)
-#define SLOT_TEXT 1
-#define SLOT_DATA 2
+#define SLOT_TEXT 2
+#define SLOT_DATA 3
 
 #define guest_code                                                                                 \
     __attribute__((section(".guest"), noinline, used, optimize("no-stack-protector"),              \
