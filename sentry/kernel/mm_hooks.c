@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// What mm asks of the kernel (mm/mm.h).
+#include "sentry/kernel/task.h"
+#include "sentry/mm/mm.h"
+#include "sentry/platform/platform.h"
+#include "sentry/vfs/inode.h"
+
+u64 mm_rlimit(u32 resource)
+{
+    return kernel_rlimit((int)resource);
+}
+
+void mm_kick(struct mm *mm)
+{
+    struct process *p;
+    for (s32 tgid = 0; (p = process_next(tgid)); tgid = p->tgid + 1, process_unref(p)) {
+        struct task *t;
+        for (s32 tid = 0; (t = process_next_thread(p, tid)); tid = t->tid + 1, task_unref(t))
+            if (__atomic_load_n(&t->mm, __ATOMIC_RELAXED) == mm)
+                platform_interrupt(t->thread);
+    }
+}
