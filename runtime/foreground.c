@@ -18,9 +18,9 @@
 #include "runtime/log.h"
 
 struct session {
-    const struct foreground *f;
+    struct foreground *f;
     struct container container;
-    struct sandbox sandbox;
+    struct sandbox *sandbox; // f's
     struct sandbox_config config;
     struct console console;
     int console_slave;
@@ -97,11 +97,11 @@ static void forward_signal(struct session *s, int sig)
     if (sig == SIGWINCH) {
         if (s->console.fd >= 0) {
             console_size(s->console.fd, &rows, &columns);
-            sandbox_winsize(&s->sandbox, rows, columns);
+            sandbox_winsize(s->sandbox, rows, columns);
         }
         return;
     }
-    if (sandbox_signal(&s->sandbox, sig, terminal) < 0)
+    if (sandbox_signal(s->sandbox, sig, terminal) < 0)
         rlog(RLOG_DEBUG, "signal %d could not be forwarded", sig);
 }
 
@@ -110,8 +110,8 @@ static void serve(struct session *s)
 {
     struct pollfd fds[] = {
         {.fd = s->signal_fd, .events = POLLIN},
-        {.fd = s->sandbox.control_fd, .events = POLLIN},
-        {.fd = s->sandbox.sentry.pidfd, .events = POLLIN},
+        {.fd = s->sandbox->control_fd, .events = POLLIN},
+        {.fd = s->sandbox->sentry.pidfd, .events = POLLIN},
     };
     for (;;) {
         struct signalfd_siginfo info;
@@ -119,7 +119,7 @@ static void serve(struct session *s)
             return;
         while (read(s->signal_fd, &info, sizeof(info)) == sizeof(info))
             forward_signal(s, (int)info.ssi_signo);
-        if (fds[1].revents && sandbox_read(&s->sandbox) == -EPIPE)
+        if (fds[1].revents && sandbox_read(s->sandbox) == -EPIPE)
             return;
         if (fds[2].revents)
             return;
@@ -130,16 +130,16 @@ static int launch_and_wait(struct session *s, struct error *e)
 {
     const struct foreground *f = s->f;
     u16 rows, columns;
-    int r = sandbox_start(&s->sandbox, &s->config, e);
+    int r = sandbox_start(s->sandbox, &s->config, e);
     if (r < 0)
         return r;
     // While the sentry boots. Nothing of the container runs before sandbox_go.
-    s->container.pid = s->sandbox.sentry.pid;
+    s->container.pid = s->sandbox->sentry.pid;
     s->container.pid_started = container_process_started(s->container.pid);
     s->container.status = CONTAINER_RUNNING;
     r = container_save(&s->container, e);
     if (!r)
-        r = sandbox_wait_ready(&s->sandbox, &s->config, e);
+        r = sandbox_wait_ready(s->sandbox, &s->config, e);
     if (!r && f->pid_file)
         r = write_pid_file(f->pid_file, s->container.pid, e);
     if (r < 0)
@@ -147,16 +147,16 @@ static int launch_and_wait(struct session *s, struct error *e)
     if (s->console.fd >= 0) {
         console_size(s->console.fd, &rows, &columns);
         if (rows && columns)
-            sandbox_winsize(&s->sandbox, rows, columns);
+            sandbox_winsize(s->sandbox, rows, columns);
     }
-    r = sandbox_go(&s->sandbox);
+    r = sandbox_go(s->sandbox);
     if (r < 0)
         return error_errno(e, r, "start the container");
     // The lock is for changes only: `bailey debug` and others may look while it runs.
     close(s->container.lock_fd);
     s->container.lock_fd = -1;
     serve(s);
-    return sandbox_reap(&s->sandbox, e);
+    return sandbox_reap(s->sandbox, e);
 }
 
 static int run_session(struct session *s, struct error *e)
@@ -176,7 +176,7 @@ static int run_session(struct session *s, struct error *e)
 
 static void session_finish(struct session *s)
 {
-    sandbox_destroy(&s->sandbox);
+    sandbox_destroy(s->sandbox);
     console_restore(&s->console);
     const int fds[] = {s->console_slave, s->signal_fd, s->listen_fd};
     for (size_t i = 0; i < array_size(fds); i++)
@@ -184,11 +184,25 @@ static void session_finish(struct session *s)
             close(fds[i]);
 }
 
-int foreground_run(const struct foreground *f, struct error *e)
+int foreground_begin(struct foreground *f, struct error *e)
+{
+    f->sandbox = (struct sandbox){.control_fd = -1, .sentry.pidfd = -1, .gofer.pidfd = -1};
+    if (geteuid() != 0)
+        return error_set(e, -EPERM, "bailey must be run as root: rootless containers are not "
+                                    "supported yet");
+    return sandbox_begin(&f->sandbox, f->globals->directfs, e);
+}
+
+void foreground_cancel(struct foreground *f)
+{
+    sandbox_destroy(&f->sandbox);
+}
+
+int foreground_run(struct foreground *f, struct error *e)
 {
     struct session s = {
         .f = f, .console.fd = -1, .console_slave = -1, .signal_fd = -1, .listen_fd = -1,
-        .sandbox = {.control_fd = -1, .sentry.pidfd = -1, .gofer.pidfd = -1},
+        .sandbox = &f->sandbox,
         .config = {
             .globals = f->globals, .id = f->id, .spec = f->spec, .bundle = f->bundle,
             .rootfs = f->rootfs, .root_shared = f->root_shared, .overlay = f->overlay,
@@ -197,12 +211,11 @@ int foreground_run(const struct foreground *f, struct error *e)
         },
     };
     struct error ignored;
-    if (geteuid() != 0)
-        return error_set(e, -EPERM, "bailey must be run as root: rootless containers are not "
-                                    "supported yet");
     int r = container_create(&s.container, f->globals->root, f->id, f->bundle, f->rootfs, e);
-    if (r < 0)
+    if (r < 0) {
+        sandbox_destroy(s.sandbox);
         return r;
+    }
     r = run_session(&s, e);
     session_finish(&s);
     if (r >= 0 && f->keep) {

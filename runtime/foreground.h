@@ -15,12 +15,19 @@ struct foreground {
     const char *pid_file;       // NULL: none
     const char *console_socket; // NULL: none
     bool keep;                  // leave the state directory when it has ended
+    struct sandbox sandbox;     // of foreground_begin
     bool overlay, overlay_all; // as in sandbox_config
     bool root_shared;
 };
 
+// Checks that bailey may run containers at all, and begins a sandbox: before the configuration is read, so
+// that the two overlap. Ends in foreground_run, or in foreground_cancel. 0 or a negative errno with
+// message.
+int foreground_begin(struct foreground *f, struct error *e);
+void foreground_cancel(struct foreground *f);
+
 // The exit status for bailey (128+N for a signal), or a negative errno with message; nothing is left behind
 // either way.
-int foreground_run(const struct foreground *f, struct error *e);
+int foreground_run(struct foreground *f, struct error *e);
 
 #endif

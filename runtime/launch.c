@@ -29,8 +29,8 @@
 
 // Where the child says how far it came. Shared by CLONE_VM until the exec.
 struct launch_shared {
-    u32 go;           // futex: 1 once the id maps are there, 2: give up
-    u32 null_fd;
+    u32 go;           // futex: 1 once `launch` is filled in and the id maps are there
+    u32 settled;      // futex: 1 once the child's descriptors are its own, or it has failed
     int error;        // negative errno of the step that failed
     const char *step; // its name
     struct launch launch; // a copy: the caller's may be gone before the child is done with it
@@ -98,13 +98,19 @@ static void child_drop_caps(struct launch_shared *s)
 static void child_fds(struct launch_shared *s)
 {
     const struct launch *l = &s->launch;
-    STEP("close_range", host_sys(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC));
+    STEP("close_range", host_sys(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE));
+    __atomic_store_n(&s->settled, 1, __ATOMIC_RELEASE);
+    host_futex_wake(&s->settled, 1, false);
     for (u32 i = 0; i < l->keep_count; i++)
         if (l->keep[i] > 2)
             STEP("keep descriptor", host_sys(SYS_fcntl, l->keep[i], F_SETFD, 0));
     STEP("keep descriptor", host_sys(SYS_fcntl, l->boot_fd, F_SETFD, 0));
-    for (int fd = 0; fd < 3 && !l->keep_stdio; fd++)
-        STEP("null descriptor", host_sys(SYS_dup3, s->null_fd, fd, 0));
+    if (l->keep_stdio)
+        return;
+    long null_fd = host_sys(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC, 0);
+    STEP("open /dev/null", null_fd);
+    for (int fd = 0; fd < 3; fd++)
+        STEP("null descriptor", host_sys(SYS_dup3, null_fd, fd, 0));
 }
 
 // The soft limit on descriptors is there for programs that use select(2): not ours.
@@ -125,20 +131,24 @@ static void child_wait_go(struct launch_shared *s)
     while (__atomic_load_n(&s->go, __ATOMIC_ACQUIRE) == 0) {
         long r = host_futex_wait(&s->go, 0, &limit, false);
         if (r == -ETIMEDOUT)
-            STEP("wait for id maps", r);
+            STEP("wait for orders", r);
     }
-    if (__atomic_load_n(&s->go, __ATOMIC_ACQUIRE) != 1)
-        STEP("wait for id maps", -ECANCELED);
 }
 
 static void child_prepare(struct launch_shared *s)
 {
     const struct launch *l = &s->launch;
-    if (l->die_with_parent)
-        STEP("parent death signal", host_sys(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0));
+    STEP("parent death signal", host_sys(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0));
+    // The dear ones, while bailey reads the configuration.
+    STEP("create namespaces",
+         host_sys(SYS_unshare, CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS));
     child_wait_go(s);
+    if (!s->error)
+        child_fds(s);
     if (s->error)
         return;
+    // Its root is the cgroup that bailey has put us into by now.
+    STEP("create a cgroup namespace", host_sys(SYS_unshare, CLONE_NEWCGROUP));
     STEP("setsid", host_sys(SYS_setsid));
     if (l->controlling_tty >= 0)
         STEP("controlling terminal", host_sys(SYS_ioctl, l->controlling_tty, TIOCSCTTY, 0));
@@ -146,11 +156,9 @@ static void child_prepare(struct launch_shared *s)
     STEP("setresgid", host_sys(SYS_setresgid, 0, 0, 0));
     STEP("setresuid", host_sys(SYS_setresuid, 0, 0, 0));
     // A change of user resets it.
-    if (l->die_with_parent)
-        STEP("parent death signal", host_sys(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0));
+    STEP("parent death signal", host_sys(SYS_prctl, PR_SET_PDEATHSIG,
+                                         l->die_with_parent ? SIGKILL : 0, 0, 0, 0));
     child_pivot(s);
-    if (!s->error)
-        child_fds(s);
     if (s->error)
         return;
     host_sys(SYS_umask, 0);
@@ -169,6 +177,8 @@ static int child_main(struct launch_shared *s)
         s->error = (int)host_sys(SYS_execveat, s->launch.exec_fd, "", s->argv, no_env,
                                  AT_EMPTY_PATH);
     }
+    __atomic_store_n(&s->settled, 1, __ATOMIC_RELEASE);
+    host_futex_wake(&s->settled, 1, false);
     host_sys(SYS_exit_group, LAUNCH_FAILED);
     __builtin_unreachable();
 }
@@ -260,20 +270,47 @@ static int write_maps(const struct launch *l, pid_t pid, struct error *e)
     return r < 0 ? error_errno(e, r, "write the id maps of %s", l->name) : 0;
 }
 
-int launch_start(const struct launch *l, struct launched *ret, struct error *e)
+int launch_begin(struct launched *ret, struct error *e)
 {
-    if (l->keep_count > LAUNCH_KEEP_MAX)
-        return error_set(e, -E2BIG, "start %s: too many descriptors", l->name);
+    *ret = (struct launched){.pidfd = -1};
     struct launch_shared *s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE,
                                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (s == MAP_FAILED)
-        return error_errno(e, -errno, "start %s", l->name);
-    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC), pidfd = -1;
-    if (null_fd < 0) {
+        return error_errno(e, -errno, "start a process");
+    int pidfd = -1;
+    struct clone_args args = {
+        .flags = CLONE_VM | CLONE_FILES | CLONE_PIDFD | CLONE_CLEAR_SIGHAND | CLONE_NEWUSER |
+                 CLONE_NEWPID,
+        .pidfd = (u64)(uintptr_t)&pidfd,
+        .exit_signal = SIGCHLD,
+        .stack = (u64)(uintptr_t)s->stack,
+        .stack_size = sizeof(s->stack),
+    };
+    sigset_t all, old;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, &old);
+    long pid = clone_child(&args, s);
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    if (pid < 0) {
         munmap(s, sizeof(*s));
-        return error_errno(e, -errno, "open /dev/null");
+        return error_errno(e, (int)pid, "create a user and a PID namespace");
     }
-    s->null_fd = (u32)null_fd;
+    *ret = (struct launched){.pid = (pid_t)pid, .pidfd = pidfd, .shared = s};
+    return 0;
+}
+
+// Sets a futex word of the shared page and wakes who waits for it.
+static void signal_word(u32 *word, u32 value)
+{
+    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+    host_futex_wake(word, 1, false);
+}
+
+int launch_go(const struct launch *l, struct launched *child, struct error *e)
+{
+    struct launch_shared *s = child->shared;
+    if (l->keep_count > LAUNCH_KEEP_MAX)
+        return error_set(e, -E2BIG, "start %s: too many descriptors", l->name);
     s->launch = *l;
     memcpy(s->keep, l->keep, l->keep_count * sizeof(*l->keep));
     s->launch.keep = s->keep;
@@ -282,41 +319,20 @@ int launch_start(const struct launch *l, struct launched *ret, struct error *e)
     s->argv[1] = s->boot_arg;
     s->argv[2] = (char *)(uintptr_t)l->id;
 
-    int cgroup_fd = l->cgroup ? cgroup_clone_fd(l->cgroup) : -1;
-    struct clone_args args = {
-        .flags = CLONE_VM | CLONE_PIDFD | CLONE_CLEAR_SIGHAND | CLONE_NEWUSER | CLONE_NEWNS |
-                 CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET | CLONE_NEWCGROUP |
-                 (cgroup_fd >= 0 ? CLONE_INTO_CGROUP : 0),
-        .pidfd = (u64)(uintptr_t)&pidfd,
-        .exit_signal = SIGCHLD,
-        .stack = (u64)(uintptr_t)s->stack,
-        .stack_size = sizeof(s->stack),
-        .cgroup = cgroup_fd >= 0 ? (u64)cgroup_fd : 0,
-    };
-    sigset_t all, old;
-    sigfillset(&all);
-    sigprocmask(SIG_BLOCK, &all, &old);
-    long pid = clone_child(&args, s);
-    sigprocmask(SIG_SETMASK, &old, NULL);
-    close(null_fd);
-    if (pid < 0) {
-        munmap(s, sizeof(*s));
-        return error_errno(e, (int)pid, "start %s: create namespaces", l->name);
-    }
-    *ret = (struct launched){.pid = (pid_t)pid, .pidfd = pidfd, .shared = s};
-    int r = write_maps(l, ret->pid, e);
+    int r = write_maps(l, child->pid, e);
     if (!r && l->cgroup) {
-        r = cgroup_enter(l->cgroup, ret->pid);
+        r = cgroup_enter(l->cgroup, child->pid);
         if (r < 0)
             error_errno(e, r, "put %s into cgroup %s", l->name, l->cgroup->path);
     }
-    __atomic_store_n(&s->go, r < 0 ? 2 : 1, __ATOMIC_RELEASE);
-    host_futex_wake(&s->go, 1, false);
-    if (r < 0) {
-        waitpid(ret->pid, NULL, 0);
-        launch_close(ret);
+    if (r < 0)
         return r;
-    }
+    signal_word(&s->go, 1);
+    // Until it has a descriptor table of its own, nothing that it keeps may be closed here.
+    struct timespec limit = {LAUNCH_WAIT_SECONDS, 0};
+    while (!__atomic_load_n(&s->settled, __ATOMIC_ACQUIRE))
+        if (host_futex_wait(&s->settled, 0, &limit, false) == -ETIMEDOUT)
+            return error_set(e, -ETIMEDOUT, "start %s: it does not move", l->name);
     return 0;
 }
 
@@ -326,6 +342,16 @@ bool launch_failure(const struct launched *l, struct error *e)
         return false;
     error_errno(e, l->shared->error, "start %s: %s", l->shared->launch.name, l->shared->step);
     return true;
+}
+
+void launch_cancel(struct launched *l)
+{
+    if (l->pid > 0) {
+        kill(l->pid, SIGKILL);
+        waitpid(l->pid, NULL, 0);
+        l->pid = 0;
+    }
+    launch_close(l);
 }
 
 void launch_close(struct launched *l)

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Starts the sentry and the gofer inside their namespaces, with nothing but what they are given.
 //
-// The child is made by clone3 with CLONE_VM, so nothing is copied and no second program is needed: on a
-// stack of its own it waits until bailey has written its id maps, pivots into an empty private
-// tmpfs, drops every capability but `caps`, keeps only the descriptors listed, and executes the binary
-// that `exec_fd` holds. From clone to exec it makes raw system calls only (no libc state is touched).
+// The child is made by clone3 with CLONE_VM, so nothing is copied and no second program is needed. It begins
+// (launch_begin) before bailey has read any configuration, and makes its namespaces meanwhile, which takes the
+// kernel longest. Then (launch_go) it gets a descriptor table of its own with the descriptors
+// listed, pivots into an empty private tmpfs, drops every capability but `caps`, and executes the binary that
+// `exec_fd` holds. From clone to exec it makes raw system calls only (no libc state is touched).
 //
 // What the sentry's and the gofer's own code adds before it handles guest input is its seccomp
 // filter (sentry/boot/jail.h): only the program itself knows when it is ready for it.
@@ -40,10 +41,16 @@ struct launched {
     struct launch_shared *shared; // for launch_failure
 };
 
-// Starts the child. 0 when it has been cloned and let go; the exec may still fail, which shows as its
-// end with status LAUNCH_FAILED and is explained by launch_failure. A negative errno with message when not
-// even that; nothing is left behind then.
-int launch_start(const struct launch *l, struct launched *ret, struct error *e);
+// Clones the child. 0, or a negative errno with message. Ends in launch_go, or in launch_cancel.
+int launch_begin(struct launched *ret, struct error *e);
+
+// Tells it what to become. 0 when it is on its way; the exec may still fail, which shows as its end with status
+// LAUNCH_FAILED and is explained by launch_failure. A negative errno with message when not
+// even that: it is still there then, for launch_cancel.
+int launch_go(const struct launch *l, struct launched *child, struct error *e);
+
+// Ends and reaps the child, whatever it is doing, and closes `l`. Safe to repeat.
+void launch_cancel(struct launched *l);
 
 #define LAUNCH_FAILED 127
 

@@ -257,7 +257,7 @@ static int start_sentry(struct sandbox *s, struct setup *u, struct error *e)
         l.uid_maps = l.gid_maps = &nobody;
         l.uid_map_count = l.gid_map_count = 1;
     }
-    r = launch_start(&l, &s->sentry, e);
+    r = launch_go(&l, &s->sentry, e);
     close(boot_fd);
     return r;
 }
@@ -289,7 +289,7 @@ static int start_gofer(struct sandbox *s, struct setup *u, struct error *e)
         .uid_maps = u->config->spec->uid_maps, .uid_map_count = u->config->spec->uid_map_count,
         .gid_maps = u->config->spec->gid_maps, .gid_map_count = u->config->spec->gid_map_count,
     };
-    r = launch_start(&l, &s->gofer, e);
+    r = launch_go(&l, &s->gofer, e);
     close(boot_fd);
     return r;
 }
@@ -304,10 +304,20 @@ static int setup_control(struct sandbox *s, struct setup *u, struct error *e)
     return 0;
 }
 
+int sandbox_begin(struct sandbox *s, bool directfs, struct error *e)
+{
+    *s = (struct sandbox){.control_fd = -1, .sentry.pidfd = -1, .gofer.pidfd = -1};
+    int r = launch_begin(&s->sentry, e);
+    if (!r && !directfs)
+        r = launch_begin(&s->gofer, e);
+    if (r < 0)
+        sandbox_destroy(s);
+    return r;
+}
+
 int sandbox_start(struct sandbox *s, const struct sandbox_config *c, struct error *e)
 {
     struct setup u = {.config = c, .sentry_exec = -1, .gofer_exec = -1};
-    *s = (struct sandbox){.control_fd = -1, .sentry.pidfd = -1, .gofer.pidfd = -1};
     int r = cgroup_create(&s->cgroup, c->spec, c->id, e);
     if (r < 0)
         return r;
@@ -458,14 +468,8 @@ int sandbox_reap(struct sandbox *s, struct error *e)
 
 void sandbox_destroy(struct sandbox *s)
 {
-    struct launched *processes[] = {&s->sentry, &s->gofer};
-    for (size_t i = 0; i < array_size(processes); i++) {
-        if (processes[i]->pid > 0) {
-            kill(processes[i]->pid, SIGKILL);
-            wait_process(processes[i]);
-        }
-        launch_close(processes[i]);
-    }
+    launch_cancel(&s->sentry);
+    launch_cancel(&s->gofer);
     if (s->control_fd >= 0)
         close(s->control_fd);
     s->control_fd = -1;

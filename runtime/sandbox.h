@@ -37,7 +37,11 @@ struct sandbox {
     int failed_error;      // negative errno told with them
 };
 
-// Starts the processes. 0, or a negative errno with message, after which nothing is left.
+// Begins the processes, before it is known what for: call it as early as can be. 0, or a negative
+// errno with message. What has begun ends in sandbox_destroy, at the latest.
+int sandbox_begin(struct sandbox *s, bool directfs, struct error *e);
+
+// Starts what has begun. 0, or a negative errno with message, after which nothing is left.
 int sandbox_start(struct sandbox *s, const struct sandbox_config *c, struct error *e);
 
 // Waits until the sentry says that it is ready. A failure is told in the sentry's own words, and

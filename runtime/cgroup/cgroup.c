@@ -101,8 +101,8 @@ static int add_hierarchy(struct cgroup *c, const char *root, bool cpuset, struct
     if (asprintf(&dir, "%s%s", root, c->path) < 0)
         return error_set(e, -ENOMEM, "out of memory");
     c->dirs[c->count] = dir;
-    snprintf(file, sizeof(file), "%s%s", dir, c->unified ? "" : "/cgroup.procs");
-    c->fds[c->count] = open(file, (c->unified ? O_RDONLY | O_DIRECTORY : O_WRONLY) | O_CLOEXEC);
+    snprintf(file, sizeof(file), "%s/cgroup.procs", dir);
+    c->fds[c->count] = open(file, O_WRONLY | O_CLOEXEC);
     c->count++;
     return c->fds[c->count - 1] < 0 ? error_errno(e, -errno, "open %s", file) : 0;
 }
@@ -177,16 +177,11 @@ int cgroup_create(struct cgroup *c, const struct spec *s, const char *id, struct
     return r;
 }
 
-int cgroup_clone_fd(const struct cgroup *c)
-{
-    return c->unified && c->count ? c->fds[0] : -1;
-}
-
 int cgroup_enter(const struct cgroup *c, pid_t pid)
 {
     char text[16];
     int len = snprintf(text, sizeof(text), "%d", pid);
-    for (u32 i = 0; i < c->count && !c->unified; i++)
+    for (u32 i = 0; i < c->count; i++)
         if (write(c->fds[i], text, (size_t)len) < 0)
             return -errno;
     return 0;

@@ -15,7 +15,7 @@ struct cgroup {
     bool unified;
     u32 count;                      // directories made; 0: no cgroup
     char *dirs[CGROUP_HIERARCHIES]; // absolute paths
-    int fds[CGROUP_HIERARCHIES];    // unified: of the directory; else of its cgroup.procs
+    int fds[CGROUP_HIERARCHIES];    // of their cgroup.procs
     char *path;                     // within the hierarchy, for messages and /proc/self/cgroup
 };
 
@@ -23,10 +23,7 @@ struct cgroup {
 // errno with a message that names the file or the field; nothing is left then.
 int cgroup_create(struct cgroup *c, const struct spec *s, const char *id, struct error *e);
 
-// Descriptor for CLONE_INTO_CGROUP, or -1.
-int cgroup_clone_fd(const struct cgroup *c);
-
-// Puts a process that has not run yet into the group's version 1 hierarchies. 0 or a negative errno.
+// Puts a process into the group. 0 or a negative errno.
 int cgroup_enter(const struct cgroup *c, pid_t pid);
 
 // Removes the group; its processes must have ended. Safe to repeat.

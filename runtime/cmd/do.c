@@ -168,16 +168,17 @@ static int do_run(const struct globals *g, char **argv, struct error *e)
         return error_errno(e, -errno, "do: --root: %s", o.root);
     if (o.hostname && strlen(o.hostname) > 64)
         return error_set(e, -EINVAL, "do: --hostname: longer than 64 characters");
-    bool host_root = !strcmp(rootfs, "/");
-    int r = make_spec(&spec, &o, argv + used, host_root, e);
-    if (!r) {
-        snprintf(id, sizeof(id), "do-%d", getpid());
-        struct foreground f = {
-            .globals = g, .id = id, .bundle = rootfs, .rootfs = rootfs, .spec = &spec,
-            .overlay = !o.rw, .overlay_all = !o.rw, .root_shared = true,
-        };
+    snprintf(id, sizeof(id), "do-%d", getpid());
+    struct foreground f = {
+        .globals = g, .id = id, .bundle = rootfs, .rootfs = rootfs, .spec = &spec,
+        .overlay = !o.rw, .overlay_all = !o.rw, .root_shared = true,
+    };
+    int r = foreground_begin(&f, e);
+    if (!r)
+        r = make_spec(&spec, &o, argv + used, !strcmp(rootfs, "/"), e);
+    if (!r)
         r = foreground_run(&f, e);
-    }
+    foreground_cancel(&f);
     pool_free(&spec.pool);
     free(o.env.items);
     return r;

@@ -71,8 +71,7 @@ static int find_rootfs(const struct spec *s, const char *bundle, char rootfs[PAT
     return 0;
 }
 
-static int run_bundle(const struct globals *g, const struct run_options *o, const char *id,
-                      struct error *e)
+static int run_bundle(struct foreground *f, const struct run_options *o, struct error *e)
 {
     char bundle[PATH_MAX], rootfs[PATH_MAX];
     struct spec spec;
@@ -86,14 +85,14 @@ static int run_bundle(const struct globals *g, const struct run_options *o, cons
         r = spec_check_support(&spec, e);
     if (!r)
         r = find_rootfs(&spec, bundle, rootfs, e);
-    if (!r) {
-        struct foreground f = {
-            .globals = g, .id = id, .bundle = bundle, .rootfs = rootfs, .spec = &spec,
-            .pid_file = o->pid_file, .console_socket = o->console_socket, .keep = o->keep,
-            .overlay = g->overlay,
-        };
-        r = foreground_run(&f, e);
+    if (r < 0) {
+        spec_free(&spec);
+        return r;
     }
+    f->bundle = bundle;
+    f->rootfs = rootfs;
+    f->spec = &spec;
+    r = foreground_run(f, e);
     spec_free(&spec);
     return r;
 }
@@ -106,7 +105,18 @@ static int run_run(const struct globals *g, char **argv, struct error *e)
     if (r < 0)
         return r;
     r = container_check_id(argv[used], e);
-    return r < 0 ? r : run_bundle(g, &o, argv[used], e);
+    if (r < 0)
+        return r;
+    struct foreground f = {
+        .globals = g, .id = argv[used], .pid_file = o.pid_file,
+        .console_socket = o.console_socket, .keep = o.keep, .overlay = g->overlay,
+    };
+    r = foreground_begin(&f, e);
+    if (r < 0)
+        return r;
+    r = run_bundle(&f, &o, e);
+    foreground_cancel(&f); // what did not get as far as running
+    return r;
 }
 
 const struct command command_run = {
