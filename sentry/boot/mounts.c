@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sentry/boot/mounts.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+#include "sentry/boot/boot.h"
+#include "sentry/fs/dev/dev.h"
+#include "sentry/fs/gofer/gofer.h"
+#include "sentry/fs/overlay/overlay.h"
+#include "sentry/kernel/task.h"
+#include "sentry/vfs/path.h"
+
+static const u16 fs_of_kind[BOOT_MOUNT_KINDS] = {
+    [BOOT_MOUNT_HOST] = FS_GOFER,   [BOOT_MOUNT_TMPFS] = FS_TMPFS,   [BOOT_MOUNT_PROC] = FS_PROC,
+    [BOOT_MOUNT_SYSFS] = FS_SYS,    [BOOT_MOUNT_DEVTMPFS] = FS_DEV,  [BOOT_MOUNT_DEVPTS] = FS_DEVPTS,
+    [BOOT_MOUNT_MQUEUE] = FS_MQUEUE, [BOOT_MOUNT_CGROUP] = FS_CGROUP,
+};
+
+static int make_file(const char *path)
+{
+    struct open_request r = {.flags = O_CREAT | O_WRONLY, .mode = 0644};
+    struct file *f;
+    int err = vfs_openat(AT_FDCWD, path, &r, &f);
+    if (!err)
+        file_unref(f);
+    return err;
+}
+
+int boot_make_path(const char *path, bool directory)
+{
+    char part[BOOT_STR_MAX + 1];
+    size_t size = strlen(path);
+    int r = 0;
+    for (size_t i = 1; i <= size; i++) {
+        if (path[i] != '/' && path[i] != 0)
+            continue;
+        memcpy(part, path, i);
+        part[i] = 0;
+        if (i == size && !directory)
+            r = make_file(part);
+        else
+            r = vfs_mkdirat(AT_FDCWD, part, 0755);
+        if (r && r != -EEXIST && i == size)
+            return r;
+    }
+    return r == -EEXIST ? 0 : r;
+}
+
+// What a mount of the message means to the vfs. Lives as long as the request is used.
+struct request {
+    struct mount_request m;
+    struct gofer_source gofer;
+    struct overlay_source overlay; // lower: referenced
+    u16 fs;
+};
+
+static void request_init(struct request *q, const struct boot_mount *b)
+{
+    const u64 propagation = MS_BIND | MS_REC | MS_SHARED | MS_SLAVE | MS_PRIVATE | MS_UNBINDABLE;
+    *q = (struct request){
+        .m = {.source = b->source, .options = b->data, .flags = (u32)(b->flags & ~propagation)},
+        .gofer = {.root_fd = b->root_fd,
+                  .write_fd = b->write_fd,
+                  .gofer_fd = b->gofer_fd,
+                  .exclusive = b->traits & BOOT_TRAIT_EXCLUSIVE,
+                  .is_file = b->traits & BOOT_TRAIT_FILE},
+        .fs = fs_of_kind[b->kind],
+    };
+    if (b->kind != BOOT_MOUNT_HOST)
+        return;
+    q->m.arg = &q->gofer;
+    q->m.options = "";
+}
+
+// Writes stay in memory: the host's files become the lower layer.
+static int request_overlay(struct request *q)
+{
+    int r = fs_type_table[FS_GOFER]->mount(&q->m, &q->overlay.lower);
+    if (r)
+        return r;
+    if (!fs_type_table[FS_OVERLAY])
+        return -ENODEV;
+    q->fs = FS_OVERLAY;
+    q->m.arg = &q->overlay;
+    return 0;
+}
+
+static int explain(const char *what, const struct boot_mount *b, int r)
+{
+    const char *why = strerrordesc_np(-r);
+    if (r)
+        boot_explain("%s %s (%s): %s", what, b->destination, b->fstype, why ? why : "unknown error");
+    return r;
+}
+
+static int mount_root(struct request *q)
+{
+    struct task *t = current;
+    q->m.flags &= ~(u32)MS_RDONLY; // set at the end: mount points may have to be made
+    int r = mount_ns_new(q->fs, &q->m, &the_kernel->mounts);
+    if (r)
+        return r;
+    t->fs = fs_context_new(the_kernel->mounts);
+    return t->fs ? 0 : -ENOMEM;
+}
+
+static int mount_at(struct request *q, const struct boot_mount *b)
+{
+    struct path at;
+    int r = path_lookup(AT_FDCWD, b->destination, LOOKUP_FOLLOW, &at);
+    if (r == -ENOENT && (b->traits & BOOT_TRAIT_MAKE_POINT)) {
+        r = boot_make_path(b->destination, !(b->traits & BOOT_TRAIT_FILE));
+        if (!r)
+            r = path_lookup(AT_FDCWD, b->destination, LOOKUP_FOLLOW, &at);
+    }
+    if (r)
+        return r;
+    r = mount_new_at(q->fs, &q->m, &at);
+    path_put(&at);
+    return r;
+}
+
+static int mount_one(const struct boot_mount *b, bool root)
+{
+    struct request q;
+    request_init(&q, b);
+    if (!fs_type_table[q.fs])
+        return explain("mount", b, -ENODEV);
+    int r = 0;
+    if (b->kind == BOOT_MOUNT_HOST && (b->traits & BOOT_TRAIT_OVERLAY))
+        r = request_overlay(&q);
+    if (!r)
+        r = root ? mount_root(&q) : mount_at(&q, b);
+    if (q.overlay.lower)
+        super_unref(q.overlay.lower);
+    return explain("mount", b, r);
+}
+
+// ---- /dev ------------------------------------------------------------------------------------------
+
+static int make_device(const struct boot_device *d)
+{
+    char parent[BOOT_STR_MAX + 1];
+    struct path p;
+    u32 type = d->type == 'p' ? S_IFIFO : d->type == 'b' ? S_IFBLK : S_IFCHR;
+    size_t size = strlen(d->path);
+    memcpy(parent, d->path, size + 1);
+    char *slash = strrchr(parent, '/');
+    if (slash && slash != parent) {
+        *slash = 0;
+        int r = boot_make_path(parent, true);
+        if (r)
+            return r;
+    }
+    int r = vfs_mknodat(AT_FDCWD, d->path, type | (d->mode & 07777), DEV_MAKE(d->major, d->minor),
+                        &p);
+    if (r)
+        return r == -EEXIST ? 0 : r;
+    struct attr_change c = {.mask = ATTR_UID | ATTR_GID, .uid = d->uid, .gid = d->gid};
+    r = inode_setattr(p.dentry->inode, &c, current->cred);
+    struct attr_change mode = {.mask = ATTR_MODE, .mode = d->mode & 07777};
+    if (!r)
+        r = inode_setattr(p.dentry->inode, &mode, current->cred);
+    path_put(&p);
+    return r;
+}
+
+// The usual nodes, if /dev is a file system of ours (and not the host's directory).
+static int populate(const struct boot_message *m)
+{
+    struct path dev;
+    bool ours = false;
+    for (u32 i = 1; i < m->mount_count; i++)
+        if (!strcmp(m->mounts[i].destination, "/dev"))
+            ours = m->mounts[i].kind != BOOT_MOUNT_HOST;
+    if (!ours)
+        return 0;
+    int r = path_lookup(AT_FDCWD, "/dev", LOOKUP_FOLLOW | LOOKUP_DIRECTORY, &dev);
+    if (r)
+        return r;
+    r = dev_populate(&dev, m->process.terminal);
+    path_put(&dev);
+    return r;
+}
+
+int boot_mount_all(const struct boot_message *m)
+{
+    for (u32 i = 0; i < m->mount_count; i++) {
+        int r = mount_one(&m->mounts[i], i == 0);
+        if (r)
+            return r;
+    }
+    __atomic_store_n(&current->fs->umask, 0, __ATOMIC_RELAXED);
+    int r = populate(m);
+    if (r)
+        boot_explain("cannot fill /dev: error %d", -r);
+    for (u32 i = 0; !r && i < m->device_count; i++) {
+        r = make_device(&m->devices[i]);
+        if (r)
+            boot_explain("device %s: error %d", m->devices[i].path, -r);
+    }
+    return r;
+}
+
+int boot_finish_mounts(const struct boot_message *m)
+{
+    struct path null, root;
+    bool have_null = !path_lookup(AT_FDCWD, "/dev/null", LOOKUP_FOLLOW, &null);
+    int r = 0;
+    for (u32 i = 0; !r && i < m->masked_count; i++) {
+        r = mount_mask_path(m->masked_paths[i], have_null ? &null : NULL);
+        if (r)
+            boot_explain("masked path %s: error %d", m->masked_paths[i], -r);
+    }
+    for (u32 i = 0; !r && i < m->readonly_count; i++) {
+        r = mount_readonly_path(m->readonly_paths[i]);
+        if (r)
+            boot_explain("read-only path %s: error %d", m->readonly_paths[i], -r);
+    }
+    if (have_null)
+        path_put(&null);
+    if (r || !(m->mounts[0].flags & MS_RDONLY))
+        return r;
+    r = path_lookup(AT_FDCWD, "/", LOOKUP_FOLLOW, &root);
+    if (r)
+        return r;
+    r = mount_remount(&root, (u32)(m->mounts[0].flags | MS_BIND), "");
+    path_put(&root);
+    if (r)
+        boot_explain("cannot make the root read-only: error %d", -r);
+    return r;
+}
