@@ -397,9 +397,11 @@ static int wait_process(struct launched *l)
 
 static int death(struct sandbox *s, int status, struct error *e)
 {
-    char how[64] = "it ended";
+    char how[128] = "it ended";
     if (WIFSIGNALED(status))
-        snprintf(how, sizeof(how), "signal %d", WTERMSIG(status));
+        snprintf(how, sizeof(how), "signal %d%s", WTERMSIG(status),
+                 WTERMSIG(status) == SIGSYS ? ": a system call outside its jail; --debug names it"
+                                            : "");
     else if (WIFEXITED(status))
         snprintf(how, sizeof(how), "status %d", WEXITSTATUS(status));
     if (s->last_words[0])
