@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+// socket(2) and the calls on a socket that carry no data.
+#include <fcntl.h>
+#include <linux/net.h>
+
+#include "base/log.h"
+#include "sentry/mm/usercopy.h"
+#include "sentry/socket/socket.h"
+#include "sentry/syscalls/sys_socket.h"
+#include "sentry/vfs/fdtable.h"
+
+#define SOCK_TYPE_BITS 0xf
+#define OPTION_MAX 256
+
+static const struct socket_ops *const ops_by_kind[FILE_KINDS] = {
+    [FILE_UNIX] = &unix_socket_ops,
+};
+
+const struct socket_ops *socket_ops(const struct file *f)
+{
+    return ops_by_kind[f->kind];
+}
+
+// A descriptor that is a socket. -EBADF, -ENOTSOCK.
+static int get_socket(int fd, struct fdref *ret, const struct socket_ops **ret_ops)
+{
+    *ret = fd_get(fd);
+    if (!ret->file)
+        return -EBADF;
+    *ret_ops = socket_ops(ret->file);
+    if (*ret_ops)
+        return 0;
+    fd_put(*ret);
+    return -ENOTSOCK;
+}
+
+int sockname_in(struct socket_name *ret, struct uaddr addr, u64 size)
+{
+    ret->size = 0;
+    if ((s32)size < 0 || (u32)size > SOCKET_NAME_MAX)
+        return -EINVAL;
+    int r = copy_in(ret->data, addr, (u32)size);
+    if (!r)
+        ret->size = (u32)size;
+    return r;
+}
+
+int sockname_out(const struct socket_name *name, struct uaddr addr, struct uaddr size)
+{
+    s32 room;
+    int r = copy_in(&room, size, sizeof(room));
+    if (r)
+        return r;
+    if (room < 0)
+        return -EINVAL;
+    r = copy_out(addr, name->data, min((u32)room, name->size));
+    return r ? r : put_u32(size, name->size);
+}
+
+// ---- making -----------------------------------------------------------------------------------------
+
+static int check_type(int type)
+{
+    if (type & ~(SOCK_TYPE_BITS | SOCK_CLOEXEC | SOCK_NONBLOCK))
+        return -EINVAL;
+    return (type & SOCK_TYPE_BITS) > SOCK_PACKET ? -EINVAL : 0;
+}
+
+static int unsupported(int domain)
+{
+    if (domain == AF_INET || domain == AF_INET6)
+        log_once(LOG_LEVEL_WARN, "socket: network families are not supported yet");
+    return -EAFNOSUPPORT;
+}
+
+long sys_socket(struct task *t, const u64 a[6])
+{
+    int domain = (int)a[0], type = (int)a[1];
+    struct file *f;
+    int r = check_type(type);
+    if (!r && domain != AF_UNIX)
+        r = unsupported(domain);
+    if (!r)
+        r = unix_socket_new(type & SOCK_TYPE_BITS, (int)a[2], (u32)type & SOCK_NONBLOCK, &f);
+    return r ? r : fd_install(f, (u32)type & SOCK_CLOEXEC);
+}
+
+long sys_socketpair(struct task *t, const u64 a[6])
+{
+    int domain = (int)a[0], type = (int)a[1], fds[2];
+    struct file *f[2];
+    int r = check_type(type);
+    if (!r && domain != AF_UNIX)
+        r = domain == AF_INET || domain == AF_INET6 ? -EOPNOTSUPP : unsupported(domain);
+    if (!r)
+        r = unix_socket_pair(type & SOCK_TYPE_BITS, (int)a[2], (u32)type & SOCK_NONBLOCK, &f[0],
+                             &f[1]);
+    if (!r)
+        r = fd_install_pair(f[0], f[1], (u32)type & SOCK_CLOEXEC, fds);
+    if (r)
+        return r;
+    r = copy_out(uaddr(a[3]), fds, sizeof(fds));
+    if (r) {
+        fd_close(fdtable_current(), fds[0]);
+        fd_close(fdtable_current(), fds[1]);
+    }
+    return r;
+}
+
+// ---- names and connections ----------------------------------------------------------------------------
+
+static long with_name(const u64 a[6], bool connect)
+{
+    const struct socket_ops *ops;
+    struct socket_name name;
+    struct fdref ref;
+
+    int r = get_socket((int)a[0], &ref, &ops);
+    if (r)
+        return r;
+    r = sockname_in(&name, uaddr(a[1]), a[2]);
+    if (!r && connect)
+        r = ops->connect ? ops->connect(ref.file, &name) : -EOPNOTSUPP;
+    else if (!r)
+        r = ops->bind ? ops->bind(ref.file, &name) : -EOPNOTSUPP;
+    fd_put(ref);
+    return r;
+}
+
+long sys_bind(struct task *t, const u64 a[6])
+{
+    return with_name(a, false);
+}
+
+long sys_connect(struct task *t, const u64 a[6])
+{
+    return with_name(a, true);
+}
+
+long sys_listen(struct task *t, const u64 a[6])
+{
+    const struct socket_ops *ops;
+    struct fdref ref;
+    int r = get_socket((int)a[0], &ref, &ops);
+    if (r)
+        return r;
+    r = ops->listen ? ops->listen(ref.file, (int)a[1]) : -EOPNOTSUPP;
+    fd_put(ref);
+    return r;
+}
+
+static long do_accept(int fd, struct uaddr addr, struct uaddr size, u32 flags)
+{
+    const struct socket_ops *ops;
+    struct socket_name name;
+    struct fdref ref;
+    struct file *f;
+
+    if (flags & ~(u32)(SOCK_CLOEXEC | SOCK_NONBLOCK))
+        return -EINVAL;
+    int r = get_socket(fd, &ref, &ops);
+    if (r)
+        return r;
+    r = ops->accept ? ops->accept(ref.file, flags & SOCK_NONBLOCK, &f) : -EOPNOTSUPP;
+    fd_put(ref);
+    if (r)
+        return r;
+    if (!uaddr_is_null(addr)) {
+        r = ops->getname(f, true, &name);
+        if (r == -ENOTCONN) // gone already: accepted all the same
+            r = ops->getname(f, false, &name), name.size = min(name.size, 2u);
+        if (!r)
+            r = sockname_out(&name, addr, size);
+        if (r) {
+            file_unref(f);
+            return r;
+        }
+    }
+    return fd_install(f, flags & SOCK_CLOEXEC);
+}
+
+long sys_accept(struct task *t, const u64 a[6])
+{
+    return do_accept((int)a[0], uaddr(a[1]), uaddr(a[2]), 0);
+}
+
+long sys_accept4(struct task *t, const u64 a[6])
+{
+    return do_accept((int)a[0], uaddr(a[1]), uaddr(a[2]), (u32)a[3]);
+}
+
+static long get_name(const u64 a[6], bool peer)
+{
+    const struct socket_ops *ops;
+    struct socket_name name;
+    struct fdref ref;
+    int r = get_socket((int)a[0], &ref, &ops);
+    if (r)
+        return r;
+    r = ops->getname(ref.file, peer, &name);
+    fd_put(ref);
+    return r ? r : sockname_out(&name, uaddr(a[1]), uaddr(a[2]));
+}
+
+long sys_getsockname(struct task *t, const u64 a[6])
+{
+    return get_name(a, false);
+}
+
+long sys_getpeername(struct task *t, const u64 a[6])
+{
+    return get_name(a, true);
+}
+
+long sys_shutdown(struct task *t, const u64 a[6])
+{
+    const struct socket_ops *ops;
+    struct fdref ref;
+    int r = get_socket((int)a[0], &ref, &ops);
+    if (r)
+        return r;
+    r = ops->shutdown ? ops->shutdown(ref.file, (int)a[1]) : -EOPNOTSUPP;
+    fd_put(ref);
+    return r;
+}
+
+// ---- options ------------------------------------------------------------------------------------------
+
+long sys_setsockopt(struct task *t, const u64 a[6])
+{
+    const struct socket_ops *ops;
+    u8 value[OPTION_MAX] = {0};
+    struct fdref ref;
+    s32 size = (s32)a[4];
+
+    int r = get_socket((int)a[0], &ref, &ops);
+    if (r)
+        return r;
+    if (size < 0)
+        r = -EINVAL;
+    if (!r)
+        r = copy_in(value, uaddr(a[3]), min((u64)size, (u64)OPTION_MAX));
+    if (!r)
+        r = ops->setsockopt(ref.file, (int)a[1], (int)a[2], value, min((u32)size, OPTION_MAX));
+    fd_put(ref);
+    return r;
+}
+
+long sys_getsockopt(struct task *t, const u64 a[6])
+{
+    const struct socket_ops *ops;
+    u8 value[OPTION_MAX] = {0};
+    struct fdref ref;
+    s32 room;
+
+    int r = get_socket((int)a[0], &ref, &ops);
+    if (r)
+        return r;
+    r = copy_in(&room, uaddr(a[4]), sizeof(room));
+    if (!r && room < 0)
+        r = -EINVAL;
+    u32 size = r ? 0 : min((u32)room, OPTION_MAX);
+    if (!r)
+        r = ops->getsockopt(ref.file, (int)a[1], (int)a[2], value, &size);
+    fd_put(ref);
+    if (!r)
+        r = copy_out(uaddr(a[3]), value, size);
+    return r ? r : put_u32(uaddr(a[4]), size);
+}
