@@ -391,7 +391,7 @@ static void test_attributes(enum mode mode)
 
 struct collect {
     struct dir_emit e;
-    int seen[3000];
+    int seen[1000];
     int count, room;
 };
 
@@ -417,7 +417,7 @@ static void test_readdir(enum mode mode)
     static struct collect c;
     char name[32];
     begin(mode, true, 0);
-    for (int i = 0; i < 3000; i++) {
+    for (int i = 0; i < 1000; i++) {
         snprintf(name, sizeof(name), "f%d", i);
         int fd = openat(host, name, O_CREAT | O_WRONLY, 0644);
         assert_true(fd >= 0);
@@ -433,8 +433,8 @@ static void test_readdir(enum mode mode)
         assert_int_equal(inode_ops(f->inode)->readdir(f, &c.e), 0);
         mutex_unlock(&f->pos_lock);
     }
-    assert_int_equal(c.count, 3000);
-    for (int i = 0; i < 3000; i++)
+    assert_int_equal(c.count, 1000);
+    for (int i = 0; i < 1000; i++)
         assert_int_equal(c.seen[i], 1);
     // Half of what was listed goes away meanwhile: everything else is still seen, once.
     c = (struct collect){.e.emit = collect_one};
@@ -443,8 +443,8 @@ static void test_readdir(enum mode mode)
         before = c.count;
         c.room = 11;
         assert_int_equal(inode_ops(f->inode)->readdir(f, &c.e), 0);
-        for (int i = 0, n = 0; i < 3000 && n < 5; i++) {
-            if (c.seen[i] != 1 || gone >= 1500)
+        for (int i = 0, n = 0; i < 1000 && n < 5; i++) {
+            if (c.seen[i] != 1 || gone >= 500)
                 continue;
             snprintf(name, sizeof(name), "/f%d", i);
             assert_int_equal(vfs_unlinkat(AT_FDCWD, name, 0), 0);
@@ -452,7 +452,7 @@ static void test_readdir(enum mode mode)
             n++, gone++;
         }
     }
-    for (int i = 0; i < 3000; i++)
+    for (int i = 0; i < 1000; i++)
         assert_true(c.seen[i] == 1 || c.seen[i] == 100);
     file_unref(f);
     end(mode);
