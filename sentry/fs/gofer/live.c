@@ -65,7 +65,7 @@ static void slot_close(struct gofer_super *s, struct live *l)
 static bool evictable(const struct live *l)
 {
     const struct gofer_node *n = l->owner;
-    return n && !n->root && n->parent &&
+    return n && !n->root && __atomic_load_n(&n->parent, __ATOMIC_RELAXED) &&
            __atomic_load_n(&n->users, __ATOMIC_RELAXED) == 0;
 }
 
@@ -96,7 +96,7 @@ static void shrink(void)
             return;
         struct gofer_node *n = l->owner;
         side_remove(&lives, l->handle);
-        n->live = 0;
+        __atomic_store_n(&n->live, 0, __ATOMIC_RELAXED);
         slot_close(n->super, l);
         __atomic_fetch_and(&n->users, ~LIVE_CLOSING, __ATOMIC_RELEASE);
     }
@@ -193,7 +193,7 @@ int live_get(struct gofer_node *n, enum live_need need, struct live **ret)
     enter(n);
     struct live *l = live_of(n);
     if (likely(l && has(n, l, need))) {
-        if (!l->used)
+        if (!__atomic_load_n(&l->used, __ATOMIC_RELAXED))
             __atomic_store_n(&l->used, 1, __ATOMIC_RELAXED);
         *ret = l;
         return 0;
@@ -287,7 +287,7 @@ void live_drop(struct gofer_node *n)
     struct live *l = live_of(n);
     if (l) {
         side_remove(&lives, l->handle);
-        n->live = 0;
+        __atomic_store_n(&n->live, 0, __ATOMIC_RELAXED);
         slot_close(n->super, l);
     }
     // The bit stays: nobody may use the node again.

@@ -157,7 +157,7 @@ int gofer_node_rename(struct gofer_node *n, struct inode *dir, const char *name,
     *ret_old = n->parent;
     arena_free(n->name);
     n->name = copy;
-    n->parent = copy ? inode_ref(dir) : NULL;
+    __atomic_store_n(&n->parent, copy ? inode_ref(dir) : NULL, __ATOMIC_RELAXED);
     n->super->names_seq++;
     return dir && !copy ? -ENOMEM : 0;
 }
