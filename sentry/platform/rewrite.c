@@ -40,7 +40,6 @@ struct moved_site {
 
 struct trampoline_page {
     u64 addr;
-    u8 *write;
     u32 used;
 };
 
@@ -97,6 +96,23 @@ static struct site *site_get(struct pt_space *s, u64 rip)
     return site;
 }
 
+// Writes guest text through mm: where the page lies in the sentry changes with each fork.
+static int text_write(struct pt_space *s, u64 addr, const void *src, u32 size)
+{
+    for (u32 done = 0; done < size;) {
+        struct platform_patch patch = {.addr = addr + done};
+        patch.size = min(size - done, 8u);
+        if (platform_hook_read_text(s->handle, patch.addr, patch.old, patch.size) != patch.size)
+            return -EFAULT;
+        memcpy(patch.new, (const u8 *)src + done, patch.size);
+        int r = platform_hook_patch(s->handle, &patch);
+        if (r < 0)
+            return r;
+        done += patch.size;
+    }
+    return 0;
+}
+
 // A free place for a trampoline within reach of the site; the page holds the stub's entrance first.
 static int trampoline_get(struct pt_space *s, u64 near, struct trampoline_page **ret)
 {
@@ -116,10 +132,11 @@ static int trampoline_get(struct pt_space *s, u64 near, struct trampoline_page *
     int r = platform_hook_trampoline(s->handle, near, &p->addr, &write);
     if (r < 0)
         return r;
-    p->write = write;
     p->used = 0;
     u64 entry = ((const struct stub_header *)stub_image)->fast_entry;
-    memcpy(p->write, &entry, 8);
+    r = text_write(s, p->addr, &entry, 8);
+    if (r < 0)
+        return r;
     w->page_count++;
     *ret = p;
     return 0;
@@ -215,7 +232,9 @@ static int site_rewrite(struct pt_thread *t, const struct user_regs *regs, bool 
     r = rewrite_plan(text, before, after, regs, page->addr + offset, page->addr, move, &plan);
     if (r < 0)
         return r;
-    memcpy(page->write + offset, plan.code, plan.code_size);
+    r = text_write(s, page->addr + offset, plan.code, plan.code_size);
+    if (r < 0)
+        return r;
     struct platform_patch patch = {.addr = plan.patch_addr, .size = JUMP_SIZE};
     memcpy(patch.old, plan.old, JUMP_SIZE);
     memcpy(patch.new, plan.patch, JUMP_SIZE);
