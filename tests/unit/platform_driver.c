@@ -53,13 +53,28 @@ static struct guest *guest_find(u32 as)
     return g;
 }
 
+// Where guest text is for us, and how much there is from there on.
+static u8 *text_at(struct guest *g, u64 addr, u64 *ret_size)
+{
+    if (g && addr >= GUEST_TEXT && addr < GUEST_TEXT + GUEST_TEXT_SIZE) {
+        *ret_size = GUEST_TEXT + GUEST_TEXT_SIZE - addr;
+        return (u8 *)g->text + (addr - GUEST_TEXT);
+    }
+    if (g && addr >= GUEST_TRAMPOLINE && addr < GUEST_TRAMPOLINE + PAGE_SIZE) {
+        *ret_size = GUEST_TRAMPOLINE + PAGE_SIZE - addr;
+        return (u8 *)g->text + GUEST_TEXT_SIZE + (addr - GUEST_TRAMPOLINE);
+    }
+    return NULL;
+}
+
 long platform_hook_read_text(u32 as, u64 addr, void *buf, u32 size)
 {
-    struct guest *g = guest_find(as);
-    if (!g || addr < GUEST_TEXT || addr >= GUEST_TEXT + GUEST_TEXT_SIZE)
+    u64 n;
+    u8 *p = text_at(guest_find(as), addr, &n);
+    if (!p)
         return -EFAULT;
-    u64 n = min((u64)size, GUEST_TEXT + GUEST_TEXT_SIZE - addr);
-    memcpy(buf, g->text + (addr - GUEST_TEXT), n);
+    n = min((u64)size, n);
+    memcpy(buf, p, n);
     return (long)n;
 }
 
@@ -76,12 +91,12 @@ int platform_hook_trampoline(u32 as, u64 near, u64 *ret_addr, void **ret_write)
 
 int platform_hook_patch(u32 as, const struct platform_patch *patch)
 {
-    struct guest *g = guest_find(as);
-    u8 *p = g ? g->text + (patch->addr - GUEST_TEXT) : NULL;
+    u64 n;
+    u8 *p = text_at(guest_find(as), patch->addr, &n);
     if (!p || memcmp(p, patch->old, patch->size))
         return -EAGAIN;
     memcpy(p, patch->new, patch->size);
-    driver_patches++;
+    driver_patches += patch->addr < GUEST_TRAMPOLINE || patch->addr >= GUEST_TRAMPOLINE + PAGE_SIZE;
     return 0;
 }
 
