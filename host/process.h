@@ -56,6 +56,17 @@ static inline int host_seccomp_add_fd(int listener, struct seccomp_notif_addfd *
     return (int)host_sys(SYS_ioctl, listener, SECCOMP_IOCTL_NOTIF_ADDFD, request);
 }
 
+// True while the caller of that notification waits, so that its thread id is its own.
+static inline bool host_seccomp_is_waiting(int listener, u64 id)
+{
+    return host_sys(SYS_ioctl, listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
+}
+
+static inline int host_tkill(int tid, int sig)
+{
+    return (int)host_sys(SYS_tkill, tid, sig);
+}
+
 // SECCOMP_IOCTL_NOTIF_SET_FLAGS, since Linux 6.6: wake the other side on this CPU.
 static inline int host_seccomp_sync_wake(int listener)
 {

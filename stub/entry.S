@@ -10,6 +10,8 @@
     .quad stub_signal_entry
     .quad stub_restorer
     .quad stub_text_end
+    .quad stub_fork_stop
+    .quad stub_thread_stop
 
     .text
 
@@ -155,9 +157,14 @@ stub_resume_end:
     call stub_interrupted
     ud2
 
-// long stub_fork(cookie), long stub_thread(cookie, turn): the clones. What is new runs on registers and
-// constants alone until the sentry has answered its announcement.
-    .globl stub_fork
+// long stub_fork(cookie), long stub_thread(cookie, turn): the clones; 0 or -EAGAIN. The instruction after
+// each clone is a call itself, whose number is what clone left in rax: 0 in the new task, which the
+// filter stops there to ask the sentry. So a new task runs not one instruction before it is let in,
+// even if the guest has forged the clone or single-steps itself (a trap would take it elsewhere).
+// In the maker the filter answers PARENT_GOOD, or -EAGAIN if clone failed.
+#define PARENT_GOOD (-4094)
+
+    .globl stub_fork, stub_fork_clone, stub_fork_stop
 stub_fork:
     mov %rdi, %rdx
     mov $STUB_FORK_FLAGS, %edi
@@ -166,15 +173,19 @@ stub_fork:
     xor %r8d, %r8d
     mov $56, %eax
     syscall
-    test %rax, %rax
-    jz 1f
-    ret
-1:  mov $STUB_ANNOUNCE_NR, %eax
-    mov $STUB_ANNOUNCE_FORK, %edi
+stub_fork_clone:
     syscall
+stub_fork_stop:
     test %rax, %rax
-    js stub_die
-    mov $STUB_SOCKET_FD, %edi
+    jns 1f
+    cmp $PARENT_GOOD, %rax
+    je 2f
+    cmp $-11, %rax // EAGAIN
+    jne stub_die
+    ret
+2:  xor %eax, %eax
+    ret
+1:  mov $STUB_SOCKET_FD, %edi
     mov $3, %eax
     syscall
     movabs $STUB_CTX, %rdi
@@ -191,7 +202,7 @@ stub_fork:
     lea stub_process_start(%rip), %rsi
     jmp stub_run_on
 
-    .globl stub_thread
+    .globl stub_thread, stub_thread_clone, stub_thread_stop
 stub_thread:
     mov %rdi, %rdx
     mov %rsi, %r10
@@ -200,15 +211,19 @@ stub_thread:
     xor %r8d, %r8d
     mov $56, %eax
     syscall
-    test %rax, %rax
-    jz 1f
-    ret
-1:  mov $STUB_ANNOUNCE_NR, %eax
-    mov $STUB_ANNOUNCE_THREAD, %edi
+stub_thread_clone:
     syscall
+stub_thread_stop:
     test %rax, %rax
-    js stub_die
-    cmp $STUB_CTX_COUNT, %rax
+    jns 1f
+    cmp $PARENT_GOOD, %rax
+    je 2f
+    cmp $-11, %rax // EAGAIN
+    jne stub_die
+    ret
+2:  xor %eax, %eax
+    ret
+1:  cmp $STUB_CTX_COUNT, %rax
     jae stub_die
     mov %rax, %rdi
     shl $STUB_CTX_SHIFT, %rdi

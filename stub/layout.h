@@ -51,12 +51,14 @@
 #define TURN_STUB 2
 #define TURN_SLEEPS 0x100
 
-// The call that stubs make to ask something of the sentry (seccomp notification): a number that no
-// Linux has. First argument:
+// The call that a stub makes to ask for the socket by which descriptors come (seccomp notification): a
+// number that no Linux has.
 #define STUB_ANNOUNCE_NR 1023
-#define STUB_ANNOUNCE_FORK 1   // a new process; second argument unused, third the cookie
+
+// What the sentry is asked.
+#define STUB_ANNOUNCE_FORK 1   // a new process is there; third argument: the cookie
 #define STUB_ANNOUNCE_THREAD 2 // a new thread; likewise; the answer is its index
-#define STUB_ANNOUNCE_SOCKET 3 // install the socket by which descriptors come
+#define STUB_ANNOUNCE_SOCKET 3 // for the socket
 
 // The descriptor slot of the context file while a new process maps it.
 #define STUB_CTX_FD 0
@@ -181,6 +183,7 @@ struct stub_header {
     u64 signal_entry; // handler of all signals
     u64 restorer;
     u64 text_end; // end of what may make calls
+    u64 fork_stop, thread_stop; // instruction pointers of the announcements of new tasks
 };
 
 _Static_assert(offsetof(struct stub_context, turn) == CTX_TURN, "");

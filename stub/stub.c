@@ -199,7 +199,7 @@ static long op_run(const struct stub_op *op)
         call6(__NR_close, op->slot, 0, 0, 0, 0, 0);
         return 0;
     case OP_SOCKET:
-        return call6(STUB_ANNOUNCE_NR, STUB_ANNOUNCE_SOCKET, 0, 0, 0, 0, 0);
+        return call6(STUB_ANNOUNCE_NR, 0, 0, 0, 0, 0, 0);
     case OP_FDS:
         for (u64 i = 0; i < op->size; i++) {
             long r = fd_receive();

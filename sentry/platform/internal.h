@@ -139,6 +139,9 @@ void pt_expect_remove(struct pt_expect *expect);
 // or is dead. True if it served any: then the stub has been woken on this CPU.
 bool pt_serve_until(struct pt_expect *expect, struct pt_thread *thread);
 
+// Serves what is there: forgers wait unheard otherwise.
+void pt_serve_strays(void);
+
 // reap.c
 int pt_reap_start(void);
 void pt_kill(struct pt_space *space);

@@ -6,7 +6,8 @@
 // is served only to the thread that was ordered to ask. A new process is let in if the caller is a
 // child process of ours that is in no table yet, and names the random cookie of a fork under way:
 // then it can only be a fork of the address space that was ordered to fork. A new thread must be
-// in the right process and not be one already known.
+// in the right process and not be one already known. The filter stops a new task before its first
+// instruction, so it is either let in or killed there, whoever made it.
 #include "base/log.h"
 #include "host/host.h"
 #include "host/process.h"
@@ -114,9 +115,18 @@ static void refuse(u64 id, int error)
     host_seccomp_send(pt.listener, &response);
 }
 
+static u32 kind_of(const struct seccomp_notif *n)
+{
+    if (n->data.instruction_pointer == pt.stub->fork_stop)
+        return STUB_ANNOUNCE_FORK;
+    if (n->data.instruction_pointer == pt.stub->thread_stop)
+        return STUB_ANNOUNCE_THREAD;
+    return STUB_ANNOUNCE_SOCKET;
+}
+
 static void serve(const struct seccomp_notif *n)
 {
-    u32 kind = (u32)n->data.args[0];
+    u32 kind = kind_of(n);
     int tid = (int)n->pid, r = -EPERM;
 
     mutex_lock_nested(&notify_lock, RANK_LEAF);
@@ -128,10 +138,13 @@ static void serve(const struct seccomp_notif *n)
     else if (e && kind == STUB_ANNOUNCE_THREAD)
         r = serve_thread(e, n->id, tid);
     mutex_unlock(&notify_lock);
-    if (r < 0) {
-        log_debug("stub thread %d: announcement %u refused: %d", tid, kind, r);
-        refuse(n->id, r);
-    }
+    if (r >= 0)
+        return;
+    // A new task that is not let in must not run again, nor must one that pretends to be new.
+    log_debug("stub thread %d: announcement %u refused: %d", tid, kind, r);
+    if (kind != STUB_ANNOUNCE_SOCKET && host_seccomp_is_waiting(pt.listener, n->id))
+        host_tkill(tid, SIGKILL);
+    refuse(n->id, r);
 }
 
 // Receives and serves one announcement if there is one within `msec`.
@@ -192,6 +205,15 @@ bool pt_serve_until(struct pt_expect *e, struct pt_thread *t)
             break;
     }
     return served;
+}
+
+void pt_serve_strays(void)
+{
+    struct pollfd p = {.fd = pt.listener, .events = POLLIN};
+    while (host_poll(&p, 1, 0) > 0 && mutex_trylock(&serve_lock, RANK_LEAF)) {
+        serve_one(0);
+        mutex_unlock(&serve_lock);
+    }
 }
 
 void pt_notify_init(void)

@@ -102,6 +102,7 @@ static void *reap_main(void *arg)
         }
         if (r == 0)
             reap(info.si_pid);
+        pt_serve_strays();
     }
     return arg;
 }

@@ -2,14 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiles stub.allow to classic BPF, as C initialisers of struct sock_filter.
 
-usage: gen.py stub.allow layout.h unistd_64.h output.h
+usage: gen.py stub.allow layout.h unistd_64.h symbols output.h  (symbols: nm of the stub)
 (libseccomp cannot compare the instruction pointer, hence a compiler of our own.)
 """
 import re
 import sys
 
 LD_ABS, JEQ, JGE, RET = 0x20, 0x15, 0x35, 0x06
-ALLOW, TRAP, KILL, NOTIFY = 0x7FFF0000, 0x00030000, 0x80000000, 0x7FC00000
+ALLOW, TRAP, KILL, NOTIFY, ERRNO = 0x7FFF0000, 0x00030000, 0x80000000, 0x7FC00000, 0x00050000
+PARENT_GOOD, EAGAIN, FIRST_ERROR = 4094, 11, 0xFFFFF001
 NR, ARCH, IP_LO, IP_HI, ARGS = 0, 4, 8, 12, 16
 AUDIT_ARCH_X86_64 = 0xC000003E
 
@@ -50,7 +51,9 @@ class Program:
         return out
 
 
-def parse_condition(text):
+def parse_condition(text, symbols):
+    if text.startswith("at=="):
+        return None, "at", [int(symbols[text[4:]], 16) & 0xFFFFFFFF]
     m = re.fullmatch(r"arg([0-5])(\.hi<|\.lo!=|==)([0-9a-fx|]+)", text)
     if not m:
         sys.exit(f"stub.allow: bad condition {text!r}")
@@ -59,6 +62,12 @@ def parse_condition(text):
 
 def emit_condition(p, cond, fail):
     arg, op, values = cond
+    if op == "at":
+        good = p.label()
+        p.emit(LD_ABS, IP_LO)
+        p.emit(JEQ, values[0], good, fail)
+        p.place(good)
+        return
     lo, hi = ARGS + 8 * arg, ARGS + 8 * arg + 4
     if op == ".hi<":
         p.emit(LD_ABS, hi)
@@ -88,15 +97,20 @@ def emit_condition(p, cond, fail):
 
 
 def main():
-    table, layout, unistd, output = sys.argv[1:5]
+    table, layout, unistd, nm, output = sys.argv[1:6]
+    symbols = {f[2]: f[0] for f in (line.split() for line in open(nm)) if len(f) == 3}
     define = dict(re.findall(r"#define (\w+) (0x[0-9a-f]+|\d+)", open(layout).read()))
     numbers = dict(re.findall(r"#define __NR_(\w+) (\d+)", open(unistd).read()))
-    rules, order = {}, []
+    rules, order, stops = {}, [], []
     for line in open(table):
         words = line.split("#")[0].split()
         if not words:
             continue
-        verb, name, conds = words[0], words[1], [parse_condition(c) for c in words[2:]]
+        verb, name = words[0], words[1]
+        if verb == "stop":
+            stops.append(int(symbols[name], 16) & 0xFFFFFFFF)
+            continue
+        conds = [parse_condition(c, symbols) for c in words[2:]]
         nr = int(numbers[name] if name in numbers else name)
         if nr not in rules:
             order.append(nr)
@@ -110,6 +124,8 @@ def main():
     p.emit(JEQ, text >> 32, None, "trap")
     p.emit(LD_ABS, IP_LO)
     p.emit(JGE, (text & 0xFFFFFFFF) + int(define["STUB_TEXT_MAX"], 0), "trap", None)
+    for ip in stops:
+        p.emit(JEQ, ip, "stop", None)
     p.emit(LD_ABS, NR)
     for nr in order:
         p.emit(JEQ, nr, f"nr{nr}", None)
@@ -117,6 +133,16 @@ def main():
     p.emit(RET, TRAP)
     p.place("kill")
     p.emit(RET, KILL)
+    p.place("stop")
+    new, failed = p.label(), p.label()
+    p.emit(LD_ABS, NR)
+    p.emit(JEQ, 0, new, None)
+    p.emit(JGE, FIRST_ERROR, failed, None)
+    p.emit(RET, ERRNO | PARENT_GOOD)
+    p.place(failed)
+    p.emit(RET, ERRNO | EAGAIN)
+    p.place(new)
+    p.emit(RET, NOTIFY)
     # Each call's rules; what fails all ends in a refusal of its own, since jumps only go forwards.
     for nr in order:
         p.place(f"nr{nr}")
