@@ -26,6 +26,8 @@ void backing_put(struct mm *mm, struct backing *b)
 {
     if (--b->users)
         return;
+    if (b->mf)
+        extent_forget_leftovers(mm, b);
     free_slot(mm, &b->slot_rw);
     free_slot(mm, &b->slot_ro);
     list_remove(&b->node);

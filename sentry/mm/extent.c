@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sentry/arena/arena.h"
 #include "sentry/mm/internal.h"
+#include "sentry/mm/safecopy.h"
 
 // Offsets below this are guest addresses; moved pages get others by adding multiples of it.
 #define SALT_SHIFT 47
@@ -126,14 +127,63 @@ void extent_set(struct mm *mm, u64 start, u64 end, struct backing *b, u64 off, b
     link_extent(mm, e);
 }
 
+static bool keep_leftover(struct mm *mm, struct backing *b, u64 off, u64 size)
+{
+    if (size > LEFTOVER_SIZE_MAX || mm->leftover_size + size > LEFTOVERS_TOTAL_MAX || b != mm->cur)
+        return false;
+    for (u32 i = 0; i < LEFTOVERS_MAX; i++) {
+        struct leftover *l = &mm->leftovers[i];
+        if (l->backing)
+            continue;
+        *l = (struct leftover){b, off, size};
+        mm->leftover_size += size;
+        return true;
+    }
+    return false;
+}
+
+static void drop_leftover(struct mm *mm, struct leftover *l)
+{
+    mm->leftover_size -= l->size;
+    l->backing = NULL;
+}
+
+void extent_forget_leftovers(struct mm *mm, const struct backing *b)
+{
+    for (u32 i = 0; i < LEFTOVERS_MAX && mm->leftover_size; i++) {
+        struct leftover *l = &mm->leftovers[i];
+        if (!l->backing || (b && l->backing != b))
+            continue;
+        __atomic_store_n(&l->backing->mf->stale, 1, __ATOMIC_RELAXED);
+        drop_leftover(mm, l);
+    }
+}
+
+// Makes a range that is about to be used read as zeros where leftovers are in it.
+static void clean_leftovers(struct mm *mm, const struct backing *b, u64 off, u64 size)
+{
+    for (u32 i = 0; i < LEFTOVERS_MAX && mm->leftover_size; i++) {
+        struct leftover *l = &mm->leftovers[i];
+        if (l->backing != b || l->off >= off + size || off >= l->off + l->size)
+            continue;
+        u64 avail;
+        bool inside = l->off >= off && l->off + l->size <= off + size;
+        u8 *p = inside ? memfile_ptr(b->mf, l->off, &avail) : NULL;
+        if (!p || avail < l->size || safe_zero(p, l->size))
+            memfile_punch(b->mf, l->off, l->size);
+        drop_leftover(mm, l);
+    }
+}
+
 // Frees the pages behind [start, end) of `e`.
-static void free_pages(struct extent *e, u64 start, u64 end)
+static void free_pages(struct mm *mm, struct extent *e, u64 start, u64 end)
 {
     struct memfile *mf = e->backing->mf;
-    if (memfile_sole(mf))
-        memfile_punch(mf, e->off + (start - e->start), end - start);
-    else
+    u64 off = e->off + (start - e->start);
+    if (!memfile_sole(mf))
         __atomic_store_n(&mf->stale, 1, __ATOMIC_RELAXED);
+    else if (!keep_leftover(mm, e->backing, off, end - start))
+        memfile_punch(mf, off, end - start);
 }
 
 static void clear_range(struct mm *mm, u64 start, u64 end, bool free)
@@ -143,7 +193,7 @@ static void clear_range(struct mm *mm, u64 start, u64 end, bool free)
         struct extent *next = extent_next(e);
         u64 s = max(start, e->start), t = min(end, e->end);
         if (free)
-            free_pages(e, s, t);
+            free_pages(mm, e, s, t);
         if (s == e->start && t == e->end) {
             unlink_extent(mm, e);
         } else if (s == e->start) {
@@ -225,6 +275,8 @@ int extent_allot(struct mm *mm, u64 addr, u64 size, u64 *ret_off)
         return -ENOMEM;
     if (__atomic_load_n(&b->mf->stale, __ATOMIC_RELAXED))
         memfile_punch(b->mf, off, size);
+    if (mm->leftover_size)
+        clean_leftovers(mm, b, off, size);
     *ret_off = off;
     return 0;
 }

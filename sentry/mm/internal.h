@@ -51,6 +51,17 @@ struct extent {
     struct list displaced; // on mm->displaced when off != start
 };
 
+// Small ranges that were freed keep their pages for a while: to zero them for the next user costs less than
+// to free and allocate them.
+#define LEFTOVERS_MAX 16
+#define LEFTOVER_SIZE_MAX (64ull << 10)
+#define LEFTOVERS_TOTAL_MAX (512ull << 10)
+
+struct leftover {
+    struct backing *backing; // NULL: free entry. Not counted as a user: forgotten with the backing
+    u64 off, size;
+};
+
 struct mm {
     struct ref ref;
     struct mutex lock; // RANK_MM; guards all below but gen
@@ -64,6 +75,8 @@ struct mm {
     struct list dead;      // VMAs to be freed after unlock
     struct list dying;     // backings likewise
     struct extent *spare[2];
+    struct leftover leftovers[LEFTOVERS_MAX];
+    u64 leftover_size;
     u64 size, peak_size, locked, data, stack; // bytes; data: private writable (RLIMIT_DATA)
     u64 accounted;                            // bytes told to memfile_account
     u64 peak_rss;
@@ -122,6 +135,8 @@ void extent_forget(struct mm *mm, u64 start, u64 end);
 void extent_join_all(struct mm *mm);
 // Room for [addr, addr+size) in mm->cur, which is made if there is none: reads as zeros.
 int extent_allot(struct mm *mm, u64 addr, u64 size, u64 *ret_off) must_check;
+// Forgets leftovers in `b` (all if NULL): its file is marked as holding old data.
+void extent_forget_leftovers(struct mm *mm, const struct backing *b);
 // As extent_allot in `b`: true if the range at `off` is free there.
 bool extent_range_free(struct mm *mm, const struct backing *b, u64 off, u64 size);
 

@@ -229,6 +229,7 @@ static bool gather(struct mm *mm)
     if (files < 2 || !target)
         return false;
     target->users++;
+    extent_forget_leftovers(mm, NULL);
     list_for_each_safe(b, tmp, &mm->backings, node) {
         if (b == target || !b->mf || b->mf->shared)
             continue;
@@ -265,6 +266,7 @@ static int freeze(struct mm *mm)
     }
     for (struct rbnode *n = rb_first(&mm->extents); n; n = rb_next(n))
         rb_entry(n, struct extent, node)->cow = 1;
+    extent_forget_leftovers(mm, NULL);
     if (mm->cur) {
         struct backing *cur = mm->cur;
         mm->cur = NULL;
