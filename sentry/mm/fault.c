@@ -13,6 +13,8 @@
 #define CLUSTER_PAGES_LOTS 512
 // What is taken over at once when nothing has to be copied.
 #define CHUNK_SIZE (1ull << 20)
+// ... and from how many extents.
+#define TAKE_OVER_MAX 16
 // A stack grows by at least this much, if it may.
 #define STACK_STEP (128ull << 10)
 
@@ -91,19 +93,60 @@ static void clip(u64 addr, u64 size, u64 lo, u64 hi, u64 *ret_start, u64 *ret_en
     *ret_end = min(base + size, hi);
 }
 
-// The only user left writes in place again.
-static int take_over(struct mm *mm, struct vma *v, struct extent *e, u64 addr)
+// Queues what the extent is in the stub, for each VMA that it lies in.
+static int emit_extent(struct mm *mm, u64 start, u64 end)
+{
+    for (struct vma *v = vma_find(mm, start); v && v->start < end; v = vma_next(v)) {
+        int err = mm_emit(mm, v, max(v->start, start), min(v->end, end));
+        if (err)
+            return err;
+    }
+    return 0;
+}
+
+// The only user left writes in place again: here, and wherever else the same file has a small extent.
+static int take_over(struct mm *mm, struct extent *e, u64 addr)
 {
     u64 start, end;
-    clip(addr, CHUNK_SIZE, max(v->start, e->start), min(v->end, e->end), &start, &end);
     struct backing *b = e->backing;
+    clip(addr, CHUNK_SIZE, e->start, e->end, &start, &end);
     u64 off = e->off + (start - e->start);
     b->users++; // it may have no extent for a moment
     extent_forget(mm, start, end);
     extent_set(mm, start, end, b, off, false);
     b->users--;
     mm_changed(mm);
-    return mm_emit(mm, v, start, end);
+    int err = emit_extent(mm, start, end);
+    u32 left = TAKE_OVER_MAX;
+    for (e = extent_find(mm, 0); e && left && !err; e = extent_next(e)) {
+        if (e->backing != b || !e->cow || e->end - e->start > CHUNK_SIZE)
+            continue;
+        left--;
+        e->cow = 0;
+        err = emit_extent(mm, e->start, e->end);
+    }
+    return err;
+}
+
+static void note_hot(struct mm *mm, u64 addr)
+{
+    for (u32 i = 0; i < HOT_PAGES; i++)
+        if (mm->hot[i] == addr)
+            return;
+    mm->hot[mm->next_hot++ % HOT_PAGES] = addr;
+}
+
+void mm_own_hot(struct mm *mm, struct mm *from)
+{
+    for (u32 i = 0; i < HOT_PAGES; i++) {
+        u64 addr = from->hot[i];
+        struct vma *v = addr ? vma_at(mm, addr) : NULL;
+        if (!v || v->flags & MM_VMA_SHARED || !(v->prot & PROT_WRITE))
+            continue;
+        struct extent *e = extent_find(mm, addr);
+        if (e && e->start <= addr && e->cow && mm_own(mm, v, addr, false))
+            return;
+    }
 }
 
 int mm_own(struct mm *mm, struct vma *v, u64 addr, bool cluster)
@@ -117,7 +160,7 @@ int mm_own(struct mm *mm, struct vma *v, u64 addr, bool cluster)
     if (err)
         return err;
     if (covered && backing_sole(e->backing))
-        return take_over(mm, v, e, addr);
+        return take_over(mm, e, addr);
 
     struct backing *src = covered ? e->backing : v->backing;
     if (!src)
@@ -280,7 +323,10 @@ int mm_fault(struct mm *mm, const struct platform_event *ev, struct mm_signal *r
     if (write ? !(v->prot & PROT_WRITE) : fetch ? !(v->prot & PROT_EXEC) : v->prot == PROT_NONE)
         goto out;
     struct extent *e = v->flags & MM_VMA_SHARED ? NULL : extent_find(mm, addr);
-    if (write && !(v->flags & MM_VMA_SHARED) && (!e || e->start > addr || e->cow))
+    bool covered = e && e->start <= addr;
+    if (write && covered && e->cow)
+        note_hot(mm, page_down(addr));
+    if (write && !(v->flags & MM_VMA_SHARED) && (!covered || e->cow))
         err = mm_own(mm, v, addr, true);
     else
         err = map_again(mm, v, addr);

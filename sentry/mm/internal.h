@@ -57,6 +57,8 @@ struct extent {
 #define LEFTOVER_SIZE_MAX (64ull << 10)
 #define LEFTOVERS_TOTAL_MAX (512ull << 10)
 
+#define HOT_PAGES 6
+
 struct leftover {
     struct backing *backing; // NULL: free entry. Not counted as a user: forgotten with the backing
     u64 off, size;
@@ -80,6 +82,9 @@ struct mm {
     u64 size, peak_size, locked, data, stack; // bytes; data: private writable (RLIMIT_DATA)
     u64 accounted;                            // bytes told to memfile_account
     u64 peak_rss;
+    // Pages that were written soon after a fork: the next one copies them at once.
+    u64 hot[HOT_PAGES];
+    u32 next_hot;
     u64 mmap_base;
     u64 gap_top, gap_size; // see vma_find_gap
     u32 dumpable;
@@ -168,6 +173,8 @@ int mm_emit(struct mm *mm, struct vma *v, u64 start, u64 end) must_check;
 int mm_emit_protect(struct mm *mm, struct vma *v, u64 start, u64 end) must_check;
 // Makes the page at addr writable in place (private VMAs): copies a cluster around it if shared.
 int mm_own(struct mm *mm, struct vma *v, u64 addr, bool cluster) must_check;
+// Makes the hot pages of `from` that are shared copy-on-write in `mm` its own.
+void mm_own_hot(struct mm *mm, struct mm *from);
 // The VMA at addr, after growing a stack down to it if that is allowed. NULL.
 struct vma *mm_vma_grow(struct mm *mm, u64 addr);
 

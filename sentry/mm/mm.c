@@ -267,7 +267,7 @@ static int freeze(struct mm *mm)
     for (struct rbnode *n = rb_first(&mm->extents); n; n = rb_next(n))
         rb_entry(n, struct extent, node)->cow = 1;
     extent_forget_leftovers(mm, NULL);
-    if (mm->cur) {
+    if (mm->cur && mm->cur->users > 1) { // an empty one serves on
         struct backing *cur = mm->cur;
         mm->cur = NULL;
         backing_put(mm, cur);
@@ -415,6 +415,11 @@ int mm_fork(struct mm *parent, u32 thread, struct mm **ret, u32 *ret_thread)
         return err;
     }
     err = copy_to_child(parent, child);
+    if (!err) {
+        mm_own_hot(child, parent);
+        mm_own_hot(parent, parent);
+        memcpy(child->hot, parent->hot, sizeof(child->hot));
+    }
     mm_unlock(parent);
     if (err) {
         mm_unref(child);

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 #include <cmocka.h>
 #include <signal.h>
 #include <sys/syscall.h>
@@ -89,8 +90,12 @@ guest_code static void bench_fork(u64 count)
     guest_call(CALL_EXIT, 0, 0, 0);
 }
 
+static const char *only; // the benchmark to run; NULL: all
+
 static void run(const char *name, void *fn, u64 count)
 {
+    if (only && !strstr(name, only))
+        return;
     struct toy t;
     toy_new(&t, fn, count);
     s64 begin = host_clock(CLOCK_MONOTONIC);
@@ -132,8 +137,9 @@ static void bench(void **state)
     bench_copy();
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    only = argc > 1 ? argv[1] : NULL;
     const struct CMUnitTest tests[] = {cmocka_unit_test(bench)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
