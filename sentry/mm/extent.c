@@ -253,7 +253,7 @@ bool extent_range_free(struct mm *mm, const struct backing *b, u64 off, u64 size
     return true;
 }
 
-int extent_allot(struct mm *mm, u64 addr, u64 size, u64 *ret_off)
+int extent_allot_dirty(struct mm *mm, u64 addr, u64 size, u64 *ret_off)
 {
     int err = backing_current(mm);
     if (err)
@@ -273,10 +273,16 @@ int extent_allot(struct mm *mm, u64 addr, u64 size, u64 *ret_off)
     }
     if (!found)
         return -ENOMEM;
-    if (__atomic_load_n(&b->mf->stale, __ATOMIC_RELAXED))
-        memfile_punch(b->mf, off, size);
     if (mm->leftover_size)
         clean_leftovers(mm, b, off, size);
     *ret_off = off;
     return 0;
+}
+
+int extent_allot(struct mm *mm, u64 addr, u64 size, u64 *ret_off)
+{
+    int err = extent_allot_dirty(mm, addr, size, ret_off);
+    if (!err && __atomic_load_n(&mm->cur->mf->stale, __ATOMIC_RELAXED))
+        memfile_punch(mm->cur->mf, *ret_off, size);
+    return err;
 }

@@ -192,8 +192,12 @@ int mm_own(struct mm *mm, struct vma *v, u64 addr, bool cluster)
         }
     }
     u64 off, got = end - start;
-    err = extent_allot(mm, start, end - start, &off);
-    if (!err && copy)
+    bool few = copy && src->mf && end - start <= MEMFILE_FEW_PAGES;
+    err = few ? extent_allot_dirty(mm, start, end - start, &off)
+              : extent_allot(mm, start, end - start, &off);
+    if (!err && few)
+        err = memfile_copy_pages(mm->cur->mf, off, src->mf, base + start, end - start);
+    else if (!err && copy)
         err = backing_copy(src, base + start, mm->cur->mf, off, end - start, &got);
     if (err)
         return err;

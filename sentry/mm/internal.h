@@ -138,8 +138,10 @@ void extent_clear(struct mm *mm, u64 start, u64 end);
 // Forgets without freeing (the pages are recorded elsewhere).
 void extent_forget(struct mm *mm, u64 start, u64 end);
 void extent_join_all(struct mm *mm);
-// Room for [addr, addr+size) in mm->cur, which is made if there is none: reads as zeros.
+// Room for [addr, addr+size) in mm->cur, which is made if there is none. It reads as zeros; or, for a caller
+// who will overwrite all of it, as anything.
 int extent_allot(struct mm *mm, u64 addr, u64 size, u64 *ret_off) must_check;
+int extent_allot_dirty(struct mm *mm, u64 addr, u64 size, u64 *ret_off) must_check;
 // Forgets leftovers in `b` (all if NULL): its file is marked as holding old data.
 void extent_forget_leftovers(struct mm *mm, const struct backing *b);
 // As extent_allot in `b`: true if the range at `off` is free there.

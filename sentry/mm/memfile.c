@@ -212,6 +212,16 @@ int memfile_copy(struct memfile *dst, u64 dst_off, struct memfile *src, u64 src_
     return 0;
 }
 
+int memfile_copy_pages(struct memfile *dst, u64 dst_off, struct memfile *src, u64 src_off, u64 size)
+{
+    struct memfile_side *side = side_of(src);
+    u64 copied;
+    const u8 *p = side ? windows_peek(&side->windows, src_off, size) : NULL;
+    if (p)
+        return memfile_write(dst, dst_off, p, size);
+    return copy_bytes(dst, dst_off, memfile_fd(src), src_off, size, &copied);
+}
+
 int memfile_copy_host(struct memfile *dst, u64 dst_off, int fd, u64 off, u64 size, u64 *ret_size)
 {
     return copy_bytes(dst, dst_off, fd, off, size, ret_size);

@@ -51,6 +51,11 @@ u8 *memfile_ptr(struct memfile *mf, u64 off, u64 *ret_avail);
 // Copies a range from one file to another (holes stay holes). 0 or -errno.
 int memfile_copy(struct memfile *dst, u64 dst_off, struct memfile *src, u64 src_off,
                  u64 size) must_check;
+// The same for a few pages: all is written, holes as zeros.
+int memfile_copy_pages(struct memfile *dst, u64 dst_off, struct memfile *src, u64 src_off,
+                       u64 size) must_check;
+// Copies of up to this size are made by it.
+#define MEMFILE_FEW_PAGES (4 * PAGE_SIZE)
 // The same from a host file; past its end nothing is copied. *ret_size: bytes there were. 0 or -errno.
 int memfile_copy_host(struct memfile *dst, u64 dst_off, int fd, u64 off, u64 size,
                       u64 *ret_size) must_check;

@@ -187,17 +187,21 @@ static void gather_into(struct mm *mm, struct backing *from, struct backing *to)
         u64 start = e->start, size = e->end - e->start;
         if (!extent_range_free(mm, to, start, size) || extent_reserve(mm))
             continue;
+        bool few = size <= MEMFILE_FEW_PAGES;
         // What the target held there before is out of date.
-        if (__atomic_load_n(&to->mf->stale, __ATOMIC_RELAXED))
+        if (!few && __atomic_load_n(&to->mf->stale, __ATOMIC_RELAXED))
             memfile_punch(to->mf, start, size);
-        if (memfile_copy(to->mf, start, from->mf, e->off, size))
+        if (few ? memfile_copy_pages(to->mf, start, from->mf, e->off, size)
+                : memfile_copy(to->mf, start, from->mf, e->off, size))
             continue;
         u64 from_off = e->off;
         from->users++;
         extent_forget(mm, start, start + size);
         extent_set(mm, start, start + size, to, start, false);
-        if (backing_sole(from))
+        if (!few && backing_sole(from))
             memfile_punch(from->mf, from_off, size);
+        else
+            __atomic_store_n(&from->mf->stale, 1, __ATOMIC_RELAXED);
         backing_put(mm, from);
         struct extent *again = extent_find(mm, start + size);
         next = again ? &again->node : NULL;

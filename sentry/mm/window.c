@@ -163,6 +163,34 @@ static bool windows_grow(struct windows *w)
     return true;
 }
 
+// The place of `index` in the list, or where it would be.
+static u32 find_index(const struct windows *w, u64 index)
+{
+    u32 lo = 0, hi = w->count;
+    while (lo < hi) {
+        u32 mid = (lo + hi) / 2;
+        if (w->list[mid].index < index)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+u8 *windows_peek(struct windows *w, u64 off, u64 size)
+{
+    u64 index = off / WINDOW_SIZE;
+    u8 *p = NULL;
+    if (off % WINDOW_SIZE + size > WINDOW_SIZE)
+        return NULL;
+    mutex_lock(&w->lock, RANK_MEMFILE);
+    u32 i = find_index(w, index);
+    if (i < w->count && w->list[i].index == index)
+        p = w->list[i].base + off % WINDOW_SIZE;
+    mutex_unlock(&w->lock);
+    return p;
+}
+
 u8 *windows_get(struct windows *w, int fd, u64 off, bool writable, u64 *ret_avail, int *ret_error)
 {
     u64 index = off / WINDOW_SIZE, inside = off % WINDOW_SIZE;
@@ -172,14 +200,7 @@ u8 *windows_get(struct windows *w, int fd, u64 off, bool writable, u64 *ret_avai
         base = w->first.base;
         goto out;
     }
-    u32 lo = 0, hi = w->count;
-    while (lo < hi) {
-        u32 mid = (lo + hi) / 2;
-        if (w->list[mid].index < index)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
+    u32 lo = find_index(w, index);
     if (lo < w->count && w->list[lo].index == index) {
         base = w->list[lo].base;
     } else {

@@ -27,6 +27,9 @@ struct windows {
 // file cannot be mapped (*ret_error).
 u8 *windows_get(struct windows *w, int fd, u64 off, bool writable, u64 *ret_avail, int *ret_error);
 
+// A pointer to [off, off+size) if that is mapped already, else NULL.
+u8 *windows_peek(struct windows *w, u64 off, u64 size);
+
 // Unmaps all, once no reader is inside.
 void windows_fini(struct windows *w);
 
