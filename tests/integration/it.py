@@ -152,7 +152,7 @@ def bundle(conf, root=None):
     os.makedirs(b, exist_ok=True)
     if isinstance(conf, dict):
         conf = copy.deepcopy(conf)
-        if root is not False and not conf["root"]["path"]:
+        if isinstance(conf["root"], dict) and not conf["root"].get("path"):
             conf["root"]["path"] = root or busybox_root()
         conf = json.dumps(conf)
     if conf is not None:
