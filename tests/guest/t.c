@@ -130,12 +130,13 @@ static bool run_case(const struct t_case *c)
 static bool selected(const char *name, char **patterns, int count)
 {
     for (int i = 0; i < count; i++)
-        if (strstr(name, patterns[i]))
+        if (patterns[i][0] == '=' ? !strcmp(name, patterns[i] + 1) : strstr(name, patterns[i]) != NULL)
             return true;
     return count == 0;
 }
 
-// Options: -l lists the cases, -n runs them in this process (for bring-up), words select by substring.
+// Options: -l lists the cases, -n runs them in this process (for bring-up), words select by substring,
+// or exactly after a '='.
 // Weak, so that a test can supply a main of its own (for what it executes itself) and call t_main.
 int t_main(int argc, char **argv);
 int t_main(int argc, char **argv)
