@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The gofer's server, driven as a client would: by messages over a channel, well-formed and hostile.
+// Every test runs twice: against the server in a thread of ours, and against the program in its jail.
 #include <dirent.h>
 #include <errno.h>
 #include <linux/fs.h>
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -20,6 +22,7 @@
 
 #include "gofer/server.h"
 #include "host/fs.h"
+#include "wire/boot.h"
 
 static char dir[64];
 static struct server server;
@@ -35,22 +38,66 @@ static void *serve(void *arg)
     return NULL;
 }
 
+static pid_t process; // 0: a thread of ours
+
+static void start_thread(int fd, int root, bool readonly)
+{
+    assert_int_equal(server_init(&server, root, -1, false, readonly), 0);
+    assert_int_equal(pthread_create(&thread, NULL, serve, (void *)(intptr_t)fd), 0);
+}
+
+static void start_process(int fd, int root, bool readonly)
+{
+    struct boot_export export = {
+        .root_fd = root, .write_fd = -1, .channel_fd = fd, .readonly = readonly};
+    struct boot_gofer boot = {.log_level = 1, .log_fd = 2, .exports = &export, .export_count = 1};
+    void *buf;
+    size_t size;
+    char number[16];
+    assert_int_equal(boot_encode_gofer(&boot, &buf, &size), 0);
+    int m = memfd_create("boot", 0);
+    assert_true(write(m, buf, size) == (ssize_t)size);
+    snprintf(number, sizeof(number), "%d", m);
+    process = fork();
+    if (process == 0) {
+        close(channel);
+        execl(GOFER_EXE, GOFER_EXE, number, NULL);
+        _exit(127);
+    }
+    assert_true(process > 0);
+    free(buf);
+    close(m);
+    close(root);
+    close(fd);
+}
+
+static bool external; // the next one is to be a process
+
 static void start(bool readonly)
 {
     int pair[2];
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
     int root = open(dir, O_PATH | O_DIRECTORY);
     assert_true(root >= 0);
-    assert_int_equal(server_init(&server, root, -1, false, readonly), 0);
     channel = pair[0];
-    assert_int_equal(pthread_create(&thread, NULL, serve, (void *)(intptr_t)pair[1]), 0);
+    process = 0;
+    if (external)
+        start_process(pair[1], root, readonly);
+    else
+        start_thread(pair[1], root, readonly);
 }
 
 static void stop(void)
 {
     close(channel);
-    pthread_join(thread, NULL);
-    server_fini(&server);
+    if (process) {
+        int status;
+        assert_int_equal(waitpid(process, &status, 0), process);
+        assert_int_equal(status, 0);
+    } else {
+        pthread_join(thread, NULL);
+        server_fini(&server);
+    }
 }
 
 static int setup(void **state)
@@ -140,6 +187,8 @@ static void test_create_and_walk(void **state)
 
 static void test_stays_here(void **state)
 {
+    if (external)
+        return;
     server.no_donate = true;
     u32 root = attach();
     struct fmsg_reply r =
@@ -291,6 +340,8 @@ static void test_refuses_host_objects(void **state)
     assert_int_equal(r.result, 0);
     u32 s = r.fid;
     assert_int_equal(CALL(.op = FMSG_CONNECT, .fid = s, .arg = SOCK_STREAM).result, -EACCES);
+    if (external)
+        return;
     server.allow_connect = true;
     assert_int_equal(CALL(.op = FMSG_CONNECT, .fid = s, .arg = SOCK_STREAM).result, -ECONNREFUSED);
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -359,7 +410,7 @@ static void test_channels(void **state)
         assert_int_equal(read(extra[i], &b, 1), 0); // its thread has ended its use of the channel
         close(extra[i]);
     }
-    while (__atomic_load_n(&server.channels, __ATOMIC_RELAXED) > 1)
+    while (!external && __atomic_load_n(&server.channels, __ATOMIC_RELAXED) > 1)
         sched_yield();
 }
 
@@ -442,16 +493,54 @@ static void test_stale_fids(void **state)
     assert_int_equal(CALL(.op = FMSG_GETATTR, .fid = old).result, -EBADF);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+// What an idle gofer costs: its share of the host's memory, in KiB.
+static void test_size(void **state)
+{
+    char path[64], line[256];
+    long pss = -1;
+    if (!external)
+        return;
+    attach();
+    snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", process);
+    FILE *f = fopen(path, "re");
+    assert_non_null(f);
+    while (fgets(line, sizeof(line), f))
+        if (sscanf(line, "Pss: %ld", &pss) == 1)
+            break;
+    fclose(f);
+    print_message("idle gofer: PSS %ld KiB\n", pss);
+    assert_true(pss > 0);
+#ifndef BAILEY_SANITIZE
+    assert_true(pss < 1024);
+#endif
+}
+
+static int setup_process(void **state)
+{
+    external = true;
+    return setup(state);
+}
+
+static int teardown_process(void **state)
+{
+    int r = teardown(state);
+    external = false;
+    return r;
+}
+
+#define TEST(f)                                                                                    \
+    cmocka_unit_test_setup_teardown(f, setup, teardown),                                           \
+        cmocka_unit_test_setup_teardown(f, setup_process, teardown_process)
 
 int main(void)
 {
     assert_int_equal(server_prepare(), 0);
     const struct CMUnitTest tests[] = {
-        TEST(test_create_and_walk), TEST(test_stays_here),         TEST(test_names),
-        TEST(test_attributes),      TEST(test_readdir),            TEST(test_refuses_host_objects),
-        TEST(test_readonly),        TEST(test_channels),           TEST(test_hostile_names),
+        TEST(test_create_and_walk), TEST(test_stays_here),          TEST(test_names),
+        TEST(test_attributes),      TEST(test_readdir),             TEST(test_refuses_host_objects),
+        TEST(test_readonly),        TEST(test_channels),            TEST(test_hostile_names),
         TEST(test_hostile_framing), TEST(test_unwanted_descriptor), TEST(test_stale_fids),
+        TEST(test_size),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
