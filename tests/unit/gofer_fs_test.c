@@ -12,13 +12,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "gofer/server.h"
+#include "sentry/arena/arena.h"
 #include "sentry/fs/gofer/gofer.h"
 #include "tests/unit/vfs_stubs.h"
 
@@ -35,11 +38,23 @@ static char dir[64];
 static int host; // the served directory
 static struct server server;
 static pthread_t thread;
-static struct super *sb;
+static char self_path[4096];
 
 static void *serve(void *arg)
 {
     server_run(&server, (int)(intptr_t)arg);
+    return NULL;
+}
+
+struct serve_args {
+    struct server *server;
+    int fd;
+};
+
+static void *serve_args(void *arg)
+{
+    struct serve_args *a = arg;
+    server_run(a->server, a->fd);
     return NULL;
 }
 
@@ -64,7 +79,6 @@ static void begin(enum mode mode, bool exclusive, u32 flags)
     }
     struct mount_request m = {.source = "test", .options = "", .flags = flags, .arg = &src};
     stub_boot(FS_GOFER, &m);
-    sb = stub_fs->root.mount->sb;
 }
 
 static void end(enum mode mode)
@@ -558,6 +572,61 @@ static void test_readonly(enum mode mode)
     end(mode);
 }
 
+// A mount of one file, as of /etc/resolv.conf.
+static void test_file_mount(enum mode mode)
+{
+    char buf[32];
+    struct path at;
+    begin(mode, true, 0);
+    make("/point", "below");
+    make("/real", "above");
+    struct gofer_source src = {.root_fd = openat(host, "real", O_RDONLY),
+                               .write_fd = openat(host, "real", O_RDWR),
+                               .gofer_fd = -1,
+                               .exclusive = false,
+                               .is_file = true};
+    struct server file_server;
+    pthread_t file_thread;
+    struct serve_args args;
+    if (mode != DIRECT) {
+        int pair[2];
+        assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+        assert_int_equal(server_init(&file_server, src.root_fd, src.write_fd, true, false), 0);
+        file_server.no_donate = mode == KEPT;
+        args = (struct serve_args){&file_server, pair[1]};
+        assert_int_equal(pthread_create(&file_thread, NULL, serve_args, &args), 0);
+        src.root_fd = src.write_fd = -1;
+        src.gofer_fd = pair[0];
+    }
+    struct mount_request m = {.source = "real", .options = "", .arg = &src};
+    assert_int_equal(path_lookup(AT_FDCWD, "/point", 0, &at), 0);
+    assert_int_equal(mount_new_at(FS_GOFER, &m, &at), 0);
+    path_put(&at);
+    struct file *f = open_file("/point", O_RDWR, 0);
+    assert_int_equal(get_at(f, buf, sizeof(buf), 0), 5);
+    assert_string_equal(buf, "above");
+    assert_int_equal(put(f, "ABOVE"), 5);
+    file_unref(f);
+    make("/point", "short");
+    assert_int_equal(change("/point", (struct attr_change){.mask = ATTR_MODE, .mode = 0604}), 0);
+    struct stat st;
+    assert_int_equal(fstatat(host, "real", &st, 0), 0);
+    assert_int_equal(st.st_mode, S_IFREG | 0604);
+    assert_int_equal(stat_of("/point").ino, st.st_ino);
+    assert_int_equal(path_lookup(AT_FDCWD, "/point", 0, &at), 0);
+    assert_int_equal(mount_umount(&at, MNT_DETACH), 0);
+    path_put(&at);
+    f = open_file("/real", O_RDONLY, 0);
+    assert_int_equal(get_at(f, buf, sizeof(buf), 0), 5);
+    assert_string_equal(buf, "short");
+    file_unref(f);
+    if (mode != DIRECT) {
+        pthread_join(file_thread, NULL);
+        server_fini(&file_server);
+    }
+    end(mode);
+}
+
 static void *churn(void *arg)
 {
     char a[32], b[32], buf[32];
@@ -593,9 +662,90 @@ static void test_threads(enum mode mode)
     end(mode);
 }
 
+// ---- restore -----------------------------------------------------------------------------------------
+
+// What a snapshot's root object holds here.
+struct saved {
+    struct vfs *vfs;
+    struct fs_context *fs;
+    struct file *file, *gone;
+};
+
+// In a new process, with nothing but the arena and the directory: the open file and names work again.
+static int restored(char **argv)
+{
+    char buf[32];
+    int fd = atoi(argv[2]);
+    struct gofer_source src = {.root_fd = atoi(argv[6]), .write_fd = -1, .gofer_fd = -1,
+                               .exclusive = true};
+    u64 base = strtoull(argv[3], NULL, 16), size = strtoull(argv[4], NULL, 16);
+    if (arena_restore(fd, 0, base, size, strtoull(argv[5], NULL, 16)) != 0)
+        return 10;
+    struct saved *s = arena_root();
+    vfs_attach(s->vfs);
+    stub_fs = s->fs;
+    if (gofer_reattach(stub_fs->root.mount->sb, &src) != 0)
+        return 11;
+    if (get_at(s->file, buf, sizeof(buf), 0) != 4 || strcmp(buf, "kept") != 0)
+        return 12;
+    if (put(s->file, "more") != 4 || get_at(s->file, buf, sizeof(buf), 0) != 8)
+        return 13;
+    if (get_at(s->gone, buf, sizeof(buf), 0) != -ESTALE) // its file had no name
+        return 14;
+    struct open_request q = {.flags = O_CREAT | O_RDWR, .mode = 0644};
+    struct file *f;
+    if (vfs_openat(AT_FDCWD, "/d/new", &q, &f) != 0 || put(f, "new") != 3)
+        return 15;
+    file_unref(f);
+    return 0;
+}
+
+static void run_restore(void **state)
+{
+    char text[5][24];
+    int status;
+    struct arena_stats st;
+    begin(DIRECT, true, 0);
+    assert_int_equal(vfs_mkdirat(AT_FDCWD, "/d", 0755), 0);
+    struct saved *s = arena_alloc(sizeof(*s));
+    *s = (struct saved){stub_vfs, stub_fs, open_file("/d/f", O_CREAT | O_RDWR, 0644),
+                        open_file("/d/gone", O_CREAT | O_RDWR, 0644)};
+    assert_int_equal(put(s->file, "kept"), 4);
+    assert_int_equal(vfs_unlinkat(AT_FDCWD, "/d/gone", 0), 0);
+    arena_set_root(s);
+    arena_get_stats(&st);
+    int m = memfd_create("arena", 0);
+    assert_true(write(m, (void *)st.base, st.committed) == (ssize_t)st.committed);
+    snprintf(text[0], 24, "%d", m);
+    snprintf(text[1], 24, "%lx", st.base);
+    snprintf(text[2], 24, "%lx", st.committed);
+    snprintf(text[3], 24, "%lx", st.limit);
+    snprintf(text[4], 24, "%d", open(dir, O_PATH | O_DIRECTORY));
+    pid_t pid = fork();
+    if (pid == 0) {
+        execl(self_path, self_path, "restored", text[0], text[1], text[2], text[3], text[4], NULL);
+        _exit(127);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    char buf[16] = "";
+    int fd = openat(host, "d/f", O_RDONLY);
+    assert_int_equal(read(fd, buf, sizeof(buf)), 8);
+    assert_string_equal(buf, "keptmore");
+    close(fd);
+    close(m);
+    close(atoi(text[4]));
+    assert_int_equal(faccessat(host, "d/new", F_OK, 0), 0);
+    file_unref(s->file);
+    file_unref(s->gone);
+    arena_set_root(NULL);
+    arena_free(s);
+    end(DIRECT);
+}
+
 #define EACH(X)                                                                                    \
     X(data) X(large) X(names) X(rename) X(other_kinds) X(attributes) X(readdir) X(eviction)        \
-        X(tmpfile) X(shared) X(readonly) X(threads)
+        X(tmpfile) X(shared) X(readonly) X(file_mount) X(threads)
 
 #define DEFINE(t)                                                                                  \
     static void run_##t(void **state)                                                              \
@@ -609,9 +759,12 @@ EACH(DEFINE)
 
 #define LIST(t) cmocka_unit_test(run_##t),
 
-int main(void)
+int main(int argc, char **argv)
 {
-    assert_int_equal(server_prepare(), 0);
-    const struct CMUnitTest tests[] = {EACH(LIST)};
+    if (argc == 7 && strcmp(argv[1], "restored") == 0)
+        return restored(argv);
+    ssize_t n = readlink("/proc/self/exe", self_path, sizeof(self_path) - 1);
+    assert_true(n > 0 && server_prepare() == 0);
+    const struct CMUnitTest tests[] = {EACH(LIST) cmocka_unit_test(run_restore)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -511,7 +511,7 @@ static void test_size(void **state)
     print_message("idle gofer: PSS %ld KiB\n", pss);
     assert_true(pss > 0);
 #ifndef BAILEY_SANITIZE
-    assert_true(pss < 1024);
+    assert_true(pss < 600);
 #endif
 }
 

@@ -12,6 +12,7 @@
 
 struct cred stub_cred = {.ref = {1}, .cap_effective = ~0ull, .cap_permitted = ~0ull};
 struct fs_context *stub_fs;
+struct vfs *stub_vfs;
 u64 stub_fsize_limit = ~0ull;
 
 WEAK const struct cred *cred_current(void)
@@ -158,7 +159,8 @@ void stub_boot(u16 fs, const struct mount_request *m)
     static bool booted;
     if (!booted) {
         bug_on(arena_init(1ull << 30) != 0);
-        bug_on(!vfs_new());
+        stub_vfs = vfs_new();
+        bug_on(!stub_vfs);
         booted = true;
     }
     int r = mount_ns_new(fs, m, &ns);

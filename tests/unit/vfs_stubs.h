@@ -9,6 +9,7 @@
 
 extern struct cred stub_cred;
 extern struct fs_context *stub_fs;
+extern struct vfs *stub_vfs; // after stub_boot
 extern u64 stub_fsize_limit;
 
 // Arena, VFS, and a namespace with `fs` at its root.
