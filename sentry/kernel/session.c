@@ -180,6 +180,15 @@ bool job_pgrp_in_session(s32 pgrp, s32 session)
     return r;
 }
 
+bool job_pgrp_exists(s32 pgrp)
+{
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    struct pid *pid = pid_find_locked(pgrp);
+    bool r = pid && !list_empty(&pid->group);
+    mutex_unlock(&the_kernel->tasks_lock);
+    return r;
+}
+
 void job_signal_pgrp(s32 pgrp, s32 session, int sig)
 {
     struct guest_siginfo info;

@@ -253,24 +253,27 @@ static int wait_target(struct unix_sock *s, struct unix_sock *to, bool nonblock,
     return 0;
 }
 
-// Where a datagram goes, referenced.
+// Where a datagram goes, referenced. A socket that is connected takes datagrams from its peer alone.
 static int find_target(struct unix_sock *s, struct socket_msg *m, struct unix_sock **ret)
 {
     if (m->name.size && s->type == SOCK_DGRAM) {
         int r = unix_find(&m->name, s->type, ret);
         if (r)
             return r;
-        struct unix_sock *back = unix_peer(*ret);
-        if (back)
-            unix_sock_unref(back);
-        if (back && back != s) {
-            unix_sock_unref(*ret);
-            return -EPERM;
-        }
-        return 0;
+    } else {
+        *ret = unix_peer(s);
+        if (!*ret)
+            return -ENOTCONN;
     }
-    *ret = unix_peer(s);
-    return *ret ? 0 : -ENOTCONN;
+    if (s->type != SOCK_DGRAM)
+        return 0;
+    struct unix_sock *back = unix_peer(*ret);
+    if (back)
+        unix_sock_unref(back);
+    if (!back || back == s)
+        return 0;
+    unix_sock_unref(*ret);
+    return -EPERM;
 }
 
 static void forget_peer(struct unix_sock *s, struct unix_sock *to)

@@ -44,6 +44,8 @@ void file_unref(struct file *f)
 {
     if (!f || !ref_put(&f->ref))
         return;
+    if (__atomic_load_n(&f->watchers, __ATOMIC_ACQUIRE) && epoll_file_released)
+        epoll_file_released(f);
     if (f->locks)
         lock_drop_file(f);
     if (file_ops(f)->release)

@@ -144,6 +144,6 @@ u32 file_ready(struct file *f);
 
 // The last reference of a file with watchers is gone, its release has not run: epoll forgets it.
 // file_unref calls it if f->watchers is not NULL. Implemented by fs/anon/epoll.c.
-void epoll_file_released(struct file *f);
+void epoll_file_released(struct file *f) __attribute__((weak));
 
 #endif

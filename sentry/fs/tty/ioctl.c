@@ -162,7 +162,7 @@ static int set_group(struct tty *t, u64 arg)
     if (pgrp < 0)
         return -EINVAL;
     if (!job_pgrp_in_session(pgrp, t->session))
-        return -EPERM;
+        return job_pgrp_exists(pgrp) ? -EPERM : -ESRCH;
     mutex_lock(&t->lock, RANK_FILE);
     __atomic_store_n(&t->pgrp, pgrp, __ATOMIC_RELAXED);
     mutex_unlock(&t->lock);

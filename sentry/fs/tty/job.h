@@ -24,6 +24,9 @@ bool job_current_ignores(int sig); // the current thread blocks the signal or ig
 // True if a process group of that number exists in that session.
 bool job_pgrp_in_session(s32 pgrp, s32 session);
 
+// True if a process group of that number exists at all.
+bool job_pgrp_exists(s32 pgrp);
+
 // A signal of the kernel (SI_KERNEL) to each process of a group, if the group is in that session.
 void job_signal_pgrp(s32 pgrp, s32 session, int sig);
 
