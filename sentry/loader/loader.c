@@ -183,7 +183,8 @@ static int map_fixed(struct load *l, u64 start, u64 end, u32 prot, struct file *
     return at < 0 ? (int)at : 0;
 }
 
-// What of the last page of the file part is not of the file is zero.
+// What of the last page of the file part is not of the file is zero, up to the end of that page: dynamic linkers
+// allocate from what is left of it.
 static int zero_tail(struct load *l, u64 start, u64 end)
 {
     static const u8 zeros[PAGE_SIZE];
@@ -200,7 +201,7 @@ static int map_segment(struct load *l, struct file *file, const Elf64_Phdr *p, u
     if (p->p_filesz)
         err = map_fixed(l, page_down(start), split, prot, file, page_down(p->p_offset));
     if (!err && p->p_filesz && end > file_end && prot & PROT_WRITE && split > file_end)
-        err = zero_tail(l, file_end, min(split, end));
+        err = zero_tail(l, file_end, split);
     if (!err)
         err = map_fixed(l, split, page_up(end), prot, NULL, 0);
     return err;
