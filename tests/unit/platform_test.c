@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <elf.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -348,6 +349,106 @@ static void test_many(void **state)
     }
 }
 
+// --- answers in the stub, vDSO ---
+
+guest_code static void guest_idents(u64 *data)
+{
+    for (;;) {
+        data[0] = (u64)guest_call(39, 0, 0, 0);
+        data[1] = (u64)guest_call(186, 0, 0, 0);
+        data[2] = (u64)guest_call(110, 0, 0, 0);
+        data[3] = (u64)guest_call(102, 0, 0, 0);
+        data[4] = (u64)guest_call(107, 0, 0, 0);
+        data[5] = (u64)guest_call(104, 0, 0, 0);
+        data[6] = (u64)guest_call(108, 0, 0, 0);
+        data[7] = (u64)guest_call(24, 0, 0, 0);
+        guest_call(1004, 0, 0, 0);
+    }
+}
+
+static void test_identity(void **state)
+{
+    struct platform_identity id = {10, 11, 12, 13, 14, 15, 0xfffffffe};
+    static const u64 expected[] = {10, 11, 12, 13, 14, 15, 0xfffffffe, 0};
+    struct guest g;
+    guest_new(&g, guest_idents, GUEST_DATA);
+    assert_int_equal(guest_syscall(&g), 39);
+    platform_set_identity(g.thread, &id);
+    g.regs.rax = 10;
+    for (int i = 0; i < 100; i++) {
+        memset(g.data, i ? 0xff : 0, i ? 64 : 0);
+        assert_int_equal(guest_syscall(&g), 1004);
+        assert_memory_equal(g.data, expected, sizeof(expected));
+    }
+    platform_set_identity(g.thread, NULL);
+    assert_int_equal(guest_syscall(&g), 39);
+    guest_free(&g);
+}
+
+guest_code static void guest_clock(u64 *data)
+{
+    int (*gettime)(int, u64 *) = (int (*)(int, u64 *))data[0];
+    for (;;) {
+        data[1] = (u64)gettime(1, &data[2]);
+        guest_call(1006, 0, 0, 0);
+    }
+}
+
+// The offset of a function in the vDSO's image.
+static u64 vdso_symbol(const u8 *image, u64 size, const char *name)
+{
+    const Elf64_Ehdr *elf = (const void *)image;
+    const Elf64_Phdr *ph = (const void *)(image + elf->e_phoff);
+    const Elf64_Dyn *dyn = NULL;
+    const Elf64_Sym *sym = NULL;
+    const char *strings = NULL;
+    const u32 *hash = NULL;
+    for (int i = 0; i < elf->e_phnum; i++)
+        if (ph[i].p_type == PT_DYNAMIC)
+            dyn = (const void *)(image + ph[i].p_offset);
+    for (; dyn->d_tag; dyn++) {
+        if (dyn->d_tag == DT_SYMTAB)
+            sym = (const void *)(image + dyn->d_un.d_ptr);
+        if (dyn->d_tag == DT_STRTAB)
+            strings = (const void *)(image + dyn->d_un.d_ptr);
+        if (dyn->d_tag == DT_HASH)
+            hash = (const void *)(image + dyn->d_un.d_ptr);
+    }
+    for (u32 i = 0; i < hash[1]; i++)
+        if (!strcmp(strings + sym[i].st_name, name))
+            return sym[i].st_value;
+    return 0;
+}
+
+static void test_vdso(void **state)
+{
+    struct guest g;
+    u64 size;
+    const u8 *image = platform_vdso(&size);
+    int fd = host_memfd_create("vdso", MFD_CLOEXEC);
+    assert_int_equal(host_pwrite(fd, image, size, 0), size);
+    guest_new(&g, guest_clock, GUEST_DATA);
+    assert_int_equal(platform_as_set_fd(g.as, 7, fd), 0);
+    assert_int_equal(platform_as_map(g.as, 0x7000000, page_up(size), PROT_READ | PROT_EXEC, 7, 0, true), 0);
+    u64 *data = (u64 *)g.data;
+    data[0] = 0x7000000 + vdso_symbol(image, size, "__vdso_clock_gettime");
+    assert_true(data[0] > 0x7000000);
+    for (int i = 0; i < 3; i++) {
+        s64 offset = i == 0 ? 0 : i == 1 ? 5 * NSEC_PER_SEC + 7 : -3 * NSEC_PER_SEC - 999999999;
+        platform_vdso_set_offsets(offset, 0);
+        s64 before = host_clock(CLOCK_MONOTONIC);
+        assert_int_equal(guest_syscall(&g), 1006);
+        s64 after = host_clock(CLOCK_MONOTONIC);
+        assert_int_equal(data[1], 0);
+        assert_in_range(data[3], 0, 999999999);
+        s64 t = (s64)(data[2] * NSEC_PER_SEC + data[3]) - offset;
+        assert_true(t >= before && t <= after);
+    }
+    platform_vdso_set_offsets(0, 0);
+    guest_free(&g);
+    host_close(fd);
+}
+
 // --- rewriting ---
 
 // Each loops over one form of site; the call's result is checked and survives in registers.
@@ -500,6 +601,7 @@ int main(void)
         cmocka_unit_test(test_fp),             cmocka_unit_test(test_fork),
         cmocka_unit_test(test_threads),        cmocka_unit_test(test_kill),
         cmocka_unit_test(test_many),           cmocka_unit_test(test_rewrite),
+        cmocka_unit_test(test_identity),       cmocka_unit_test(test_vdso),
     };
     log_init(2, LOG_LEVEL_INFO, "platform_test");
     driver_init(&(struct platform_config){.in_stub_answers = true, .use_rewriting = true});
