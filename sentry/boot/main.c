@@ -2,6 +2,7 @@
 // bailey-sentry FD [ID]: the kernel of one sandbox. Started by bailey only; FD holds the boot message.
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -132,6 +133,8 @@ int main(int argc, char **argv)
 {
     static struct boot_message m;
     signal(SIGPIPE, SIG_IGN);
+    // One heap: guests' state is in the arena, and to decide on more the allocator would look into /sys.
+    mallopt(M_ARENA_MAX, 1);
     int r = argc >= 2 ? read_message(argv[1], &m) : -EINVAL;
     if (r < 0) {
         static const char usage[] = "bailey-sentry: started by bailey, with a boot message\n";
