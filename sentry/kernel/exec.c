@@ -162,6 +162,7 @@ static int end_siblings(struct task *t)
 static void become_leader(struct task *t)
 {
     struct process *p = t->process;
+    struct task *dead = NULL;
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
     if (t->tid != p->tgid) {
         struct pid *old = t->pid;
@@ -169,6 +170,7 @@ static void become_leader(struct task *t)
         mutex_lock(&p->lock, RANK_SIGHAND);
         t->tid = p->tgid;
         t->pid = pid_ref(p->pid);
+        dead = p->leader;
         p->leader = t;
         mutex_unlock(&p->lock);
         p->pid->task = t;
@@ -178,6 +180,7 @@ static void become_leader(struct task *t)
     p->did_exec = 1;
     p->exit_signal = SIGCHLD;
     mutex_unlock(&the_kernel->tasks_lock);
+    task_unref(dead);
 }
 
 // ---- the new program -----------------------------------------------------------------------------------

@@ -68,7 +68,13 @@ void process_reap_locked(struct process *p)
     group_leave_locked(p);
     session_leave_locked(p);
     p->pid->process = NULL;
+    p->pid->task = NULL;
     pid_drop_locked(p->pid);
+    mutex_lock(&p->lock, RANK_SIGHAND);
+    struct task *leader = p->leader;
+    p->leader = NULL;
+    mutex_unlock(&p->lock);
+    task_unref(leader);
     process_unref(p); // of the tree
 }
 
@@ -228,7 +234,7 @@ static bool leave_process_locked(struct task *t)
     list_remove(&t->thread_node);
     p->thread_count--;
     if (p->leader == t)
-        p->leader = NULL;
+        task_ref(t); // for /proc, until the process is reaped
     bool stop_complete = process_stop_check_locked(p);
     u64 shared = p->pending.set;
     if (p->exec_task)
@@ -241,10 +247,9 @@ static bool leave_process_locked(struct task *t)
     if (shared && p->thread_count)
         signal_retarget(p);
     __atomic_store_n(&t->state, TASK_DEAD, __ATOMIC_RELAXED);
-    if (t->pid) {
+    if (p->leader != t) { // the leader's number is the process'
         t->pid->task = NULL;
-        if (t->tid != p->tgid) // the leader's number is the process'
-            pid_drop_locked(t->pid);
+        pid_drop_locked(t->pid);
     }
     return p->thread_count == 0;
 }

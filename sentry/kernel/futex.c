@@ -24,6 +24,15 @@ struct futex_waiter {
     u32 grant; // enum grant (atomic), PI only
 };
 
+// Waits with and without FUTEX_PRIVATE_FLAG never meet.
+static int key_of(struct task *t, u64 addr, bool shared, struct mm_futex_key *ret)
+{
+    int r = mm_futex_key(t->mm, uaddr(addr), shared, ret);
+    if (!r)
+        ret->offset |= !shared;
+    return r;
+}
+
 static struct futex_bucket *bucket_of(const struct mm_futex_key *k)
 {
     u64 h = (k->object ^ k->offset >> 2) * 0x9e3779b97f4a7c15ull;
@@ -128,7 +137,7 @@ static long futex_wait(struct task *t, const struct wait_args *a)
 
     if (!a->bitset)
         return -EINVAL;
-    int r = mm_futex_key(t->mm, uaddr(a->addr), a->shared, &key);
+    int r = key_of(t, a->addr, a->shared, &key);
     if (!r)
         r = user_load_u32(uaddr(a->addr), &now);
     if (r)
@@ -217,9 +226,9 @@ static long requeue(struct task *t, u64 from, u64 to, bool shared, s32 wake_max,
 
     if (wake_max < 0 || move_max < 0)
         return -EINVAL;
-    int r = mm_futex_key(t->mm, uaddr(from), shared, &k1);
+    int r = key_of(t, from, shared, &k1);
     if (!r)
-        r = mm_futex_key(t->mm, uaddr(to), shared, &k2);
+        r = key_of(t, to, shared, &k2);
     if (!r && expected)
         r = user_load_u32(uaddr(from), &now);
     if (r)
@@ -292,9 +301,9 @@ static long wake_op(struct task *t, const u64 a[6], bool shared)
 {
     struct mm_futex_key k1, k2;
     bool second = false;
-    int r = mm_futex_key(t->mm, uaddr(a[0]), shared, &k1);
+    int r = key_of(t, a[0], shared, &k1);
     if (!r)
-        r = mm_futex_key(t->mm, uaddr(a[4]), shared, &k2);
+        r = key_of(t, a[4], shared, &k2);
     if (!r)
         r = wake_op_apply(uaddr(a[4]), (u32)a[5], &second);
     if (r)
@@ -376,7 +385,7 @@ static long lock_pi(struct task *t, u64 addr, bool shared, s64 deadline, bool wa
     struct futex_waiter w;
     u32 v;
 
-    int r = mm_futex_key(t->mm, uaddr(addr), shared, &key);
+    int r = key_of(t, addr, shared, &key);
     if (r)
         return r;
     for (;;) {
@@ -408,7 +417,7 @@ static long unlock_pi(struct task *t, u64 addr, bool shared)
 {
     struct mm_futex_key key;
     u32 v;
-    int r = mm_futex_key(t->mm, uaddr(addr), shared, &key);
+    int r = key_of(t, addr, shared, &key);
     if (!r)
         r = user_load_u32(uaddr(addr), &v);
     if (r)
@@ -445,7 +454,7 @@ long futex_call(struct task *t, const u64 a[6])
     case FUTEX_WAKE_BITSET:
         if (cmd == FUTEX_WAKE_BITSET && !(u32)a[5])
             return -EINVAL;
-        r = mm_futex_key(t->mm, uaddr(a[0]), shared, &key);
+        r = key_of(t, a[0], shared, &key);
         return r ? r : wake_key(&key, (u32)a[2],
                                 cmd == FUTEX_WAKE ? FUTEX_BITSET_MATCH_ANY : (u32)a[5]);
     case FUTEX_REQUEUE:
@@ -478,7 +487,7 @@ static bool bury_lock(struct task *t, u64 addr, bool pi, bool pending)
         return false;
     for (;;) {
         if (pending && !pi && !v) { // between unlock and wake
-            if (!mm_futex_key(t->mm, uaddr(addr), true, &key))
+            if (!key_of(t, addr, true, &key))
                 wake_key(&key, 1, FUTEX_BITSET_MATCH_ANY);
             return true;
         }
@@ -492,7 +501,7 @@ static bool bury_lock(struct task *t, u64 addr, bool pi, bool pending)
     }
     // The private and the shared key of a word may differ: robust locks may be either.
     for (int shared = 0; shared < 2 && (v & FUTEX_WAITERS); shared++) {
-        if (mm_futex_key(t->mm, uaddr(addr), shared, &key))
+        if (key_of(t, addr, shared, &key))
             return false;
         if (!pi)
             wake_key(&key, 1, FUTEX_BITSET_MATCH_ANY);
@@ -538,6 +547,6 @@ void futex_clear_child_tid(struct task *t)
     if (put_u32(uaddr(t->clear_child_tid), 0))
         return;
     for (int shared = 0; shared < 2; shared++)
-        if (!mm_futex_key(t->mm, uaddr(t->clear_child_tid), shared, &key))
+        if (!key_of(t, t->clear_child_tid, shared, &key))
             wake_key(&key, 1, FUTEX_BITSET_MATCH_ANY);
 }

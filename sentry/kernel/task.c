@@ -112,6 +112,10 @@ struct task *process_next_thread(struct process *p, s32 from)
     list_for_each(t, &p->threads, thread_node)
         if (t->tid >= from && (!best || t->tid < best->tid))
             best = t;
+    // A leader that has exited stays to be seen as a zombie.
+    t = p->leader;
+    if (t && t->exited && t->tid >= from && (!best || t->tid < best->tid))
+        best = t;
     if (best)
         task_ref(best);
     mutex_unlock(&p->lock);

@@ -181,7 +181,8 @@ struct process {
     // Thread list: under both locks.
     struct list threads;
     u32 thread_count;
-    struct task *leader;           // first task, or the one that execed; NULL once it has exited
+    struct task *leader;           // first task, or the one that execed; referenced once it has exited, until
+                                   // the process is reaped
 
     // Guarded by lock.
     struct sighand *sighand;
@@ -239,7 +240,7 @@ struct process *process_find(s32 tgid) must_check; // zombies too
 struct process *process_next(s32 from) must_check;
 // The thread of `p` with the lowest tid >= from; NULL.
 struct task *process_next_thread(struct process *p, s32 from) must_check;
-// Any live thread of a process (the leader while it lives); NULL.
+// A thread of a process: the leader, even one that has exited; NULL when the process has been reaped.
 struct task *process_any_thread(struct process *p) must_check;
 
 // References to a task's parts, NULL when it has exited.

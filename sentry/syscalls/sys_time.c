@@ -72,9 +72,47 @@ long sys_settimeofday(struct task *t, const u64 a[6])
     return -EPERM;
 }
 
+struct guest_timex {
+    u32 modes, pad;
+    s64 offset, freq, maxerror, esterror;
+    s32 status, pad2;
+    s64 constant, precision, tolerance, time[2], tick, ppsfreq, jitter;
+    s32 shift, pad3;
+    s64 stabil, jitcnt, calcnt, errcnt, stbcnt;
+    s32 tai, reserved[11];
+};
+_Static_assert(sizeof(struct guest_timex) == 208, "struct timex");
+
+// The clock is the host's: it can be read, and not be changed.
+static long adjtimex(u64 addr)
+{
+    struct guest_timex x;
+    if (copy_in(&x, uaddr(addr), sizeof(x)))
+        return -EFAULT;
+    if (x.modes && x.modes != 0xa001) // ADJ_OFFSET_SS_READ
+        return -EPERM;
+    s64 now = host_clock(CLOCK_REALTIME);
+    x = (struct guest_timex){
+        .status = 0x40, // STA_UNSYNC
+        .constant = 2,
+        .precision = 1,
+        .tolerance = 32768000,
+        .maxerror = 16000000,
+        .esterror = 16000000,
+        .tick = 10000,
+        .time = {now / NSEC_PER_SEC, now % NSEC_PER_SEC / 1000},
+    };
+    return copy_out(uaddr(addr), &x, sizeof(x)) ? -EFAULT : 5; // TIME_ERROR: not synchronised
+}
+
 long sys_adjtimex(struct task *t, const u64 a[6])
 {
-    return -EPERM;
+    return adjtimex(a[0]);
+}
+
+long sys_clock_adjtime(struct task *t, const u64 a[6])
+{
+    return (s32)a[0] == CLOCK_REALTIME ? adjtimex(a[1]) : -EOPNOTSUPP;
 }
 
 long sys_time(struct task *t, const u64 a[6])
