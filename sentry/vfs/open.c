@@ -347,7 +347,7 @@ int vfs_openat(int dirfd, const char *name, const struct open_request *q, struct
     u32 lookup = q->lookup | (q->flags & O_NOFOLLOW ? 0 : LOOKUP_FOLLOW) |
                  (q->flags & O_DIRECTORY ? LOOKUP_DIRECTORY : 0);
     int r = path_lookup(dirfd, name, lookup, &p);
-    if ((r == -ENOENT || r == -ENOTDIR) && (q->flags & O_CREAT))
+    if ((r == -ENOENT || r == -ENOTDIR || r == -ELOOP) && (q->flags & O_CREAT))
         return open_create(dirfd, name, q, ret);
     if (r)
         return r;

@@ -130,7 +130,7 @@ static int enter_text(struct walk *w, const char *text)
 {
     if (w->s[strspn(w->s, "/")])
         w->frames[w->frame_count++] = w->s;
-    else if (*w->s)
+    else if (*w->s && !w->frame_count)
         w->trailing = true;
     if (!*text)
         return -ENOENT;
@@ -186,7 +186,7 @@ static int follow_link(struct walk *w, struct inode *link)
         path_put(&t.path);
         return r;
     }
-    if (*w->s && !w->s[strspn(w->s, "/")])
+    if (*w->s && !w->frame_count && !w->s[strspn(w->s, "/")])
         w->trailing = true;
     walk_jump(w, &t.path);
     return 0;
