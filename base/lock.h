@@ -14,6 +14,7 @@
 // The order of acquisition in the sentry, outermost first. Gaps leave room.
 enum lock_rank {
     RANK_NONE = 0,      // not checked (leaf locks of the gofer and the like)
+    RANK_COPY_UP = 30,  // overlay: one copy up at a time; no lock of a file or directory is held outside
     RANK_FILE_POS = 40, // file->pos_lock: outside of what the operation takes
     RANK_STREAM = 50, // one reader or writer of a stream at a time: user memory is copied under it
     RANK_STREAM_2 = 51, // ... second of a pair

@@ -55,6 +55,12 @@ static int target_want_write(const struct target *t)
     return m ? mount_want_write(m) : 0;
 }
 
+// Permission is checked: what the inode's lock must not be held for.
+static int target_prepare(const struct target *t)
+{
+    return inode_want_write(t->inode);
+}
+
 static int name_in(char *buf, u64 from)
 {
     long r = copy_in_string(buf, XATTR_NAME_MAX_SIZE + 1, uaddr(from));
@@ -127,6 +133,8 @@ static long do_set(enum target_form form, const u64 a[6])
     r = target_want_write(&t);
     if (!r)
         r = check_name(t.inode, name, MAY_WRITE);
+    if (!r)
+        r = target_prepare(&t);
     if (!r)
         r = set_value(t.inode, name, a[2], a[3], flags);
     target_put(&t);
@@ -271,6 +279,8 @@ static long do_remove(enum target_form form, const u64 a[6])
         r = check_name(t.inode, name, MAY_WRITE);
     if (!r && !inode_ops(t.inode)->removexattr)
         r = -EOPNOTSUPP;
+    if (!r)
+        r = target_prepare(&t);
     if (!r) {
         mutex_lock(&t.inode->lock, RANK_INODE);
         r = inode_ops(t.inode)->removexattr(t.inode, name);

@@ -219,6 +219,9 @@ int inode_setattr(struct inode *i, struct attr_change *c, const struct cred *cre
 {
     int r = 0;
     u32 asked = c->mask;
+    r = inode_want_write(i);
+    if (r)
+        return r;
     if (asked & ATTR_SIZE)
         rwlock_write_lock(&i->io, RANK_STREAM);
     mutex_lock(&i->lock, RANK_INODE);

@@ -198,6 +198,10 @@ struct inode_ops {
     // sleeping. mask: MAY_*. [inode_permission_generic]
     int (*permission)(struct inode *inode, u32 mask, const struct cred *c);
 
+    // The VFS is about to change the inode, or names in it: what has to be done before its lock is taken
+    // (overlay: copy it up). Unlocked. [0]
+    int (*want_write)(struct inode *inode);
+
     // Opens a regular file: sets f->kind, f->priv. Permission is checked; inode and path are set in
     // f. For directories f->kind is FILE_DIR and stays; for them it may set up f->priv. Unlocked.
     // (FIFOs, devices and sockets do not come here.) [directories 0, others -EIO]
@@ -295,6 +299,10 @@ extern const struct fs_type *const fs_type_table[FS_KINDS];
 // One reference, a fresh anonymous device number, next_ino 2 (1 is for the root). NULL.
 struct super *super_new(u16 fs, u64 magic) must_check;
 struct super *super_ref(struct super *sb);
+// A mount, or a filesystem on top, shows the superblock: takes a reference. When the last one releases it, it is
+// shut down.
+void super_show(struct super *sb);
+void super_release(struct super *sb);
 void super_unref(struct super *sb);
 u64 super_next_ino(struct super *sb);
 
@@ -324,6 +332,11 @@ bool inode_owner_or_capable(const struct inode *i, const struct cred *c);
 
 // Copies what c->mask says into the inode. Locked.
 void inode_apply_attr(struct inode *i, const struct attr_change *c);
+
+static inline must_check int inode_want_write(struct inode *i)
+{
+    return unlikely(inode_ops(i)->want_write != NULL) ? inode_ops(i)->want_write(i) : 0;
+}
 
 // Checks and makes a change of attributes as chmod(2), chown(2), truncate(2), utimensat(2) do: set-id
 // bits, ctime, locks (none held); not the mount's read-only flag. Permission by `c`.

@@ -44,11 +44,31 @@ static struct mount *mount_create(struct super *sb, struct dentry *root, const c
         m->flags |= MOUNT_RELATIME;
     m->id = __atomic_add_fetch(&vfs->next_mount_id, 1, __ATOMIC_RELAXED);
     m->sb = sb;
-    __atomic_fetch_add(&sb->mounts, 1, __ATOMIC_RELAXED);
+    super_show(sb);
+    super_unref(sb); // the caller's: super_show has taken one
     m->root = root;
     m->source = text;
     list_init(&m->ns_node);
     return m;
+}
+
+void super_show(struct super *sb)
+{
+    super_ref(sb);
+    __atomic_fetch_add(&sb->mounts, 1, __ATOMIC_RELAXED);
+}
+
+void super_release(struct super *sb)
+{
+    if (__atomic_sub_fetch(&sb->mounts, 1, __ATOMIC_ACQ_REL) == 0) {
+        struct dentry *root = sb->root;
+        sb->root = NULL;
+        dentry_prune_super(sb);
+        if (fs_type_table[sb->fs]->shutdown)
+            fs_type_table[sb->fs]->shutdown(sb);
+        dentry_unref(root);
+    }
+    super_unref(sb);
 }
 
 struct mount *mount_ref(struct mount *m)
@@ -61,17 +81,8 @@ void mount_unref(struct mount *m)
 {
     if (!m || !ref_put(&m->ref))
         return;
-    struct super *sb = m->sb;
     dentry_unref(m->root);
-    if (__atomic_sub_fetch(&sb->mounts, 1, __ATOMIC_ACQ_REL) == 0) {
-        struct dentry *root = sb->root;
-        sb->root = NULL;
-        dentry_prune_super(sb);
-        if (fs_type_table[sb->fs]->shutdown)
-            fs_type_table[sb->fs]->shutdown(sb);
-        dentry_unref(root);
-    }
-    super_unref(sb);
+    super_release(m->sb);
     arena_free(m->source);
     arena_free(m);
 }

@@ -23,6 +23,14 @@ int dir_lock(struct inode *dir)
     return -ENOENT;
 }
 
+int dir_lock_to_change(const struct path *dir)
+{
+    struct inode *i = dir->dentry->inode;
+    // A read-only mount is refused later, where the order of errors has it.
+    int r = mount_want_write(dir->mount) ? 0 : inode_want_write(i);
+    return r ? r : dir_lock(i);
+}
+
 // May the name of `victim` in `dir` go away? Both are known to exist.
 static int may_delete(struct inode *dir, const struct dentry *d, bool want_dir)
 {
@@ -53,7 +61,7 @@ static int make_node(int dirfd, const char *name, const struct new_node *like, s
     if (r)
         return r;
     struct inode *di = dir.dentry->inode, *made = NULL;
-    r = last.type == LAST_NAME ? dir_lock(di) : -EEXIST;
+    r = last.type == LAST_NAME ? dir_lock_to_change(&dir) : -EEXIST;
     if (r)
         goto out;
     r = dentry_lookup_locked(dir.dentry, &last.name, &d);
@@ -184,12 +192,15 @@ int vfs_linkat(int olddir, const char *oldname, int newdir, const char *newname,
     r = path_lookup_parent(newdir, newname, 0, &dir, &last);
     if (r)
         goto out;
+    r = 0;
     if (last.type != LAST_NAME)
         r = -EEXIST;
     else if (old.mount != dir.mount)
         r = -EXDEV;
-    else
-        r = dir_lock(dir.dentry->inode);
+    else if (!inode_is_dir(old.dentry->inode) && !mount_want_write(dir.mount))
+        r = inode_want_write(old.dentry->inode);
+    if (!r)
+        r = dir_lock_to_change(&dir);
     if (!r) {
         r = link_locked(&dir, &last, old.dentry->inode);
         mutex_unlock(&dir.dentry->inode->lock);
@@ -252,7 +263,7 @@ int vfs_unlinkat(int dirfd, const char *name, u32 flags)
     } else {
         r = mount_want_write(dir.mount);
         if (!r)
-            r = dir_lock(dir.dentry->inode);
+            r = dir_lock_to_change(&dir);
         if (!r) {
             struct dentry *d = NULL;
             r = remove_locked(&dir, &last, want_dir, &d);
@@ -382,6 +393,25 @@ static int rename_locked(struct rename *n)
     return 0;
 }
 
+// What has to be copied up before the locks are taken: both directories, and the files that get other names.
+static int prepare_rename(struct rename *n)
+{
+    int r = inode_want_write(n->old_dir.dentry->inode);
+    if (!r)
+        r = inode_want_write(n->new_dir.dentry->inode);
+    for (int i = 0; !r && i < (n->flags & RENAME_EXCHANGE ? 2 : 1); i++) {
+        struct dentry *d;
+        r = dentry_lookup(i ? n->new_dir.dentry : n->old_dir.dentry,
+                          i ? &n->new_last.name : &n->old_last.name, &d);
+        if (r)
+            return r;
+        if (d->inode && !inode_is_dir(d->inode))
+            r = inode_want_write(d->inode);
+        dentry_unref(d);
+    }
+    return r;
+}
+
 static int rename_looked_up(struct rename *n)
 {
     struct inode *od = n->old_dir.dentry->inode, *nd = n->new_dir.dentry->inode;
@@ -393,6 +423,8 @@ static int rename_looked_up(struct rename *n)
     if (n->new_last.type != LAST_NAME)
         return n->flags & RENAME_NOREPLACE ? -EEXIST : -EBUSY;
     r = mount_want_write(n->old_dir.mount);
+    if (!r && inode_ops(od)->want_write)
+        r = prepare_rename(n);
     if (r)
         return r;
     lock_pair(&n->old_dir, &n->new_dir);

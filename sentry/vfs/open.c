@@ -100,6 +100,11 @@ static int open_inode(struct inode *i, const struct path *p, u32 flags, struct f
     }
     bool writer = f->may_write && S_ISREG(i->mode);
     int r = writer ? inode_write_get(i) : 0;
+    if (writer && !r) {
+        r = inode_want_write(i);
+        if (r)
+            inode_write_put(i);
+    }
     if (r) {
         discard(f, false);
         return r;
@@ -210,7 +215,7 @@ static int lookup_or_create(struct walk *w, u32 mode, struct path *ret, bool *cr
 {
     struct dentry *parent = w->cur.dentry, *d;
     *created = false;
-    int r = dir_lock(parent->inode);
+    int r = dir_lock_to_change(&w->cur);
     if (r)
         return r;
     r = dentry_lookup_locked(parent, &w->last.name, &d);
@@ -306,7 +311,7 @@ static int open_tmpfile(int dirfd, const char *name, const struct open_request *
     if (!r)
         r = inode_ops(d)->tmpfile ? 0 : -EOPNOTSUPP;
     if (!r)
-        r = dir_lock(d);
+        r = dir_lock_to_change(&dir);
     if (!r) {
         struct new_node n;
         new_node_init(&n, d, S_IFREG | (q->mode & 07777), cred_current(),

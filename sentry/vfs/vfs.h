@@ -70,6 +70,9 @@ int dir_may_change(struct inode *dir, const struct cred *c) must_check;
 // Locks a directory to change it: -ENOENT when it was removed (then it is not locked).
 int dir_lock(struct inode *dir) must_check;
 
+// As dir_lock, when names are to be made or removed: copies the directory up first.
+int dir_lock_to_change(const struct path *dir) must_check;
+
 // The owner and mode a new inode in `dir` gets (umask, set-group-id directory).
 void new_node_init(struct new_node *n, const struct inode *dir, u32 mode, const struct cred *c,
                    u32 umask);

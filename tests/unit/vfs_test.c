@@ -22,16 +22,18 @@
 #include <cmocka.h>
 
 #include "sentry/arena/arena.h"
+#include "sentry/fs/overlay/overlay.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
 #include "sentry/mm/usercopy.h"
 #include "sentry/syscalls/sys_vfs.h"
 #include "sentry/vfs/lock.h"
 #include "tests/unit/vfs_stubs.h"
 
-extern const struct inode_ops tmpfs_inode_ops;
-extern const struct file_ops tmpfs_file_ops;
+extern const struct inode_ops tmpfs_inode_ops, overlay_inode_ops;
+extern const struct file_ops tmpfs_file_ops, overlay_file_ops;
 extern const void *const drawn_in[];
-const void *const drawn_in[] = {&tmpfs_inode_ops, &tmpfs_file_ops, &tmpfs_fs_type};
+const void *const drawn_in[] = {&tmpfs_inode_ops, &tmpfs_file_ops, &tmpfs_fs_type,
+                                &overlay_inode_ops, &overlay_file_ops, &overlay_fs_type};
 
 static struct fdtable *table;
 
@@ -559,6 +561,7 @@ struct model {
     int host_fds[FD_SLOTS];
     long our_fds[FD_SLOTS];
     u32 step;
+    bool overlay; // directories of the lower layer are not renamed, and hard links to it are not counted
 };
 
 static void same(struct model *m, const char *what, const char *path, long host, long ours)
@@ -576,7 +579,8 @@ static void compare_stat(struct model *m, const char *path, u32 flags)
     if (hr)
         return;
     same(m, "st_mode", path, h.st_mode, o.st_mode);
-    same(m, "st_nlink", path, (long)h.st_nlink, (long)o.st_nlink);
+    if (!m->overlay || !S_ISDIR(h.st_mode))
+        same(m, "st_nlink", path, (long)h.st_nlink, (long)o.st_nlink);
     if (!S_ISDIR(h.st_mode))
         same(m, "st_size", path, h.st_size, o.st_size);
 }
@@ -677,7 +681,8 @@ static void step_fd(struct model *m)
     default: {
         struct stat hs, os;
         same(m, "fstat", "", RAW(SYS_fstat, h, &hs), CALL(fstat, o, P(&os)));
-        same(m, "fstat nlink", "", (long)hs.st_nlink, (long)os.st_nlink);
+        if (!m->overlay || !S_ISDIR(hs.st_mode))
+            same(m, "fstat nlink", "", (long)hs.st_nlink, (long)os.st_nlink);
         same(m, "fstat mode", "", hs.st_mode, os.st_mode);
         break;
     }
@@ -706,7 +711,10 @@ static void step_name(struct model *m)
     case 5: {
         static const u32 flags[] = {0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE};
         u32 f = flags[rnd(5)];
-        same(m, f ? "rename2" : what, q, RAW(SYS_renameat2, h, p, h, q, f), CALL(renameat2, o, P(p), o, P(q), f));
+        long r = CALL(renameat2, o, P(p), o, P(q), f);
+        if (r == -EXDEV && m->overlay)
+            break;
+        same(m, f ? "rename2" : what, q, RAW(SYS_renameat2, h, p, h, q, f), r);
         break;
     }
     case 6:
@@ -741,47 +749,145 @@ static void step_name(struct model *m)
     }
 }
 
-static void run_model(u32 steps)
+// Deep down, so that ".." through symlinks stays within.
+static void go_down(struct model *m, bool make)
 {
-    char dir[] = "/dev/shm/vfs-model-XXXXXX", command[64];
-    assert_non_null(mkdtemp(dir));
-    // Deep down, so that ".." through symlinks stays within.
-    struct model m = {.host_dir = open(dir, O_RDONLY | O_DIRECTORY)};
-    assert_true(m.host_dir >= 0 && CALL(mkdir, P("/base"), 0755) == 0);
-    m.our_dir = (u64)CALL(open, P("/base"), O_RDONLY | O_DIRECTORY);
     for (int i = 0; i < 12; i++) {
-        assert_int_equal(mkdirat(m.host_dir, "p", 0755), 0);
-        m.host_dir = openat(m.host_dir, "p", O_RDONLY | O_DIRECTORY);
-        assert_int_equal(CALL(mkdirat, m.our_dir, P("p"), 0755), 0);
-        m.our_dir = (u64)CALL(openat, m.our_dir, P("p"), O_RDONLY | O_DIRECTORY);
+        if (make)
+            assert_int_equal(mkdirat(m->host_dir, "p", 0755), 0);
+        if (make)
+            assert_int_equal(CALL(mkdirat, m->our_dir, P("p"), 0755), 0);
+        m->host_dir = openat(m->host_dir, "p", O_RDONLY | O_DIRECTORY);
+        m->our_dir = (u64)CALL(openat, m->our_dir, P("p"), O_RDONLY | O_DIRECTORY);
     }
-    memset(m.host_fds, -1, sizeof(m.host_fds));
-    umask(0);
-    for (m.step = 0; m.step < steps; m.step++) {
+}
+
+static void run_steps(struct model *m, u32 steps)
+{
+    memset(m->host_fds, -1, sizeof(m->host_fds));
+    for (u32 end_step = m->step + steps; m->step < end_step; m->step++) {
         u32 k = rnd(10);
         if (k < 2)
-            step_open(&m);
+            step_open(m);
         else if (k < 5)
-            step_fd(&m);
+            step_fd(m);
         else
-            step_name(&m);
-        if (m.step % 500 == 0)
+            step_name(m);
+        if (m->step % 500 == 0)
             dentry_prune(NULL);
     }
     for (u32 i = 0; i < FD_SLOTS; i++)
-        if (m.host_fds[i] >= 0)
-            close(m.host_fds[i]);
-    close(m.host_dir);
+        if (m->host_fds[i] >= 0) {
+            close(m->host_fds[i]);
+            CALL(close, (u64)m->our_fds[i]);
+        }
+}
+
+// The results of `steps` random calls; with `overlay`, after as many whose outcome became the lower layer.
+static void run_model(u32 steps, bool overlay)
+{
+    char dir[] = "/dev/shm/vfs-model-XXXXXX", command[64];
+    assert_non_null(mkdtemp(dir));
+    struct model m = {.host_dir = open(dir, O_RDONLY | O_DIRECTORY)};
+    umask(0);
+    assert_true(m.host_dir >= 0 && CALL(mkdir, P("/base"), 0755) == 0);
+    assert_int_equal(CALL(mount, P("lower"), P("/base"), P("tmpfs"), 0, P("size=1g")), 0);
+    m.our_dir = (u64)CALL(open, P("/base"), O_RDONLY | O_DIRECTORY);
+    int host_top = m.host_dir;
+    go_down(&m, true);
+    run_steps(&m, overlay ? 2000 : steps);
+    if (overlay) {
+        struct path at, base;
+        assert_int_equal(CALL(mkdir, P("/merged"), 0755), 0);
+        assert_int_equal(path_lookup(AT_FDCWD, "/base", LOOKUP_FOLLOW, &base), 0);
+        assert_int_equal(path_lookup(AT_FDCWD, "/merged", LOOKUP_FOLLOW, &at), 0);
+        struct overlay_source source = {.lower = base.mount->sb};
+        struct mount_request q = {.source = "overlay", .options = "", .arg = &source};
+        assert_int_equal(mount_new_at(FS_OVERLAY, &q, &at), 0);
+        path_put(&at);
+        path_put(&base);
+        m.host_dir = host_top;
+        m.our_dir = (u64)CALL(open, P("/merged"), O_RDONLY | O_DIRECTORY);
+        m.overlay = true;
+        go_down(&m, false);
+        compare_dir(&m, ".");
+        run_steps(&m, steps);
+    }
     snprintf(command, sizeof(command), "rm -rf %s", dir);
     assert_int_equal(system(command), 0);
 }
 
-static void test_model(void **state)
+static u32 model_steps(u32 steps)
 {
-    const char *steps = getenv("VFS_MODEL_STEPS"), *seed = getenv("VFS_MODEL_SEED"); // for longer runs by hand
+    const char *many = getenv("VFS_MODEL_STEPS"), *seed = getenv("VFS_MODEL_SEED"); // by hand
     if (seed)
         random_state ^= strtoull(seed, NULL, 0) * 0x9e3779b97f4a7c15ull;
-    run_model(steps ? (u32)atoi(steps) : 30000);
+    return many ? (u32)atoi(many) : steps;
+}
+
+static void test_model(void **state)
+{
+    run_model(model_steps(30000), false);
+}
+
+static void test_model_overlay(void **state)
+{
+    for (u32 i = model_steps(10); i; i--) {
+        run_model(3000, true);
+        teardown(state);
+        setup(state);
+    }
+}
+
+static void test_overlay(void **state)
+{
+    struct path lower, at;
+    struct stat st, st2;
+    CALL(mkdir, P("/lower"), 0755);
+    CALL(mkdir, P("/m"), 0755);
+    assert_int_equal(CALL(mount, P("l"), P("/lower"), P("tmpfs"), 0, 0), 0);
+    CALL(mkdir, P("/lower/d"), 0755);
+    CALL(mkdir, P("/lower/d/sub"), 0755);
+    write_file("/lower/d/f", "lower", 5);
+    write_file("/lower/d/g", "gone", 4);
+    CALL(link, P("/lower/d/f"), P("/lower/hard"));
+    CALL(symlink, P("d/f"), P("/lower/sym"));
+    CALL(setxattr, P("/lower/d/f"), P("user.x"), P("val"), 3, 0);
+    assert_int_equal(path_lookup(AT_FDCWD, "/lower", LOOKUP_FOLLOW, &lower), 0);
+    assert_int_equal(path_lookup(AT_FDCWD, "/m", LOOKUP_FOLLOW, &at), 0);
+    struct overlay_source source = {.lower = lower.mount->sb};
+    struct mount_request q = {.source = "overlay", .options = "", .arg = &source};
+    assert_int_equal(mount_new_at(FS_OVERLAY, &q, &at), 0);
+    path_put(&at);
+    path_put(&lower);
+    assert_content("/m/sym", "lower");
+    CALL(stat, P("/m/d/f"), P(&st));
+    u64 reader = (u64)CALL(open, P("/m/d/f"), O_RDONLY), fd = (u64)CALL(open, P("/m/d/f"), O_RDWR | O_APPEND);
+    assert_int_equal(CALL(write, fd, P("+up"), 3), 3);
+    char buf[32] = "";
+    assert_int_equal(CALL(pread64, reader, P(buf), 31, 0), 8); // sees the copy
+    assert_string_equal(buf, "lower+up");
+    assert_content("/lower/d/f", "lower");
+    assert_content("/m/hard", "lower+up"); // the other name, too
+    assert_int_equal(CALL(stat, P("/m/d/f"), P(&st2)), 0);
+    assert_true(st.st_ino == st2.st_ino && st2.st_nlink == 2 && st2.st_size == 8);
+    assert_int_equal(CALL(getxattr, P("/m/d/f"), P("user.x"), P(buf), 3), 3);
+    assert_int_equal(CALL(unlink, P("/m/d/g")), 0);
+    assert_int_equal(CALL(open, P("/m/d/g"), O_RDONLY), -ENOENT);
+    assert_content("/lower/d/g", "gone");
+    assert_int_equal(CALL(rename, P("/m/d/sub"), P("/m/d/sub2")), -EXDEV);
+    assert_int_equal(CALL(rmdir, P("/m/d/sub")), 0);
+    assert_int_equal(CALL(mkdir, P("/m/d/sub"), 0700), 0);
+    assert_int_equal(CALL(rmdir, P("/m/d")), -ENOTEMPTY);
+    assert_int_equal(CALL(chmod, P("/m/sym"), 0600), 0);
+    dentry_prune(NULL);
+    assert_int_equal(CALL(stat, P("/m/hard"), P(&st2)), 0);
+    assert_int_equal(st2.st_mode, S_IFREG | 0600);
+    // The other name, after all caches are gone.
+    CALL(close, reader);
+    CALL(close, fd);
+    dentry_prune(NULL);
+    assert_content("/m/hard", "lower+up");
 }
 
 // Prints what a warm stat costs; nothing is asserted, since machines differ.
@@ -814,7 +920,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_walk), T(test_chroot_and_openat2), T(test_permissions), T(test_fds),
         T(test_directories), T(test_tmpfile_and_link), T(test_limits), T(test_memfd),
-        T(test_xattrs), T(test_mounts), T(test_copy), T(test_locks), T(test_model),
+        T(test_xattrs), T(test_mounts), T(test_copy), T(test_locks), T(test_overlay),
+        T(test_model), T(test_model_overlay),
         T(test_warm_stat),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
