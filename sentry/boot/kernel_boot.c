@@ -142,12 +142,21 @@ static int open_console(const struct boot_message *m)
 {
     struct task *t = init_task;
     struct file *f;
-    int r = tty_console_open(&f);
-    for (u32 fd = 0; !r && fd < 3; fd++)
+    const struct open_request request = {.flags = O_RDWR | O_NOCTTY};
+    int r = vfs_openat(AT_FDCWD, "/dev/pts/0", &request, &f);
+    if (!r && !tty_is_console(f)) {
+        file_unref(f);
+        r = -ENXIO;
+    }
+    if (r) // without a devpts the terminal has no name
+        r = tty_console_open(&f);
+    if (r)
+        return r;
+    for (u32 fd = 0; r >= 0 && fd < 3; fd++)
         r = fd_install_at(t->files, f, 0, fd);
+    file_unref(f);
     if (r < 0)
         return r;
-    file_unref(f);
     struct tty *tty = tty_console();
     t->process->session->tty = tty_ref(tty);
     tty_set_session(tty, t->process->tgid, t->process->pgrp->nr);

@@ -66,7 +66,7 @@ bool group_orphaned_locked(struct pid *pgrp, struct process *ignored)
     struct process *p;
     list_for_each(p, &pgrp->group, pgrp_node) {
         struct process *parent = p->parent;
-        if (p == ignored || p->zombie || !parent || parent->is_init)
+        if (p == ignored || p->zombie || !parent)
             continue;
         if (parent->pgrp && parent->pgrp != pgrp && parent->session == p->session)
             return false;

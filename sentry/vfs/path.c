@@ -165,9 +165,10 @@ int file_to_string(struct file *f, char *buf, u32 size)
     u64 ino = i ? i->ino : 0;
     if (i && memfd_name(i))
         n = snprintf(buf, size, "/memfd:%s (deleted)", memfd_name(i));
-    else if (f->kind == FILE_PIPE)
+    else if (f->kind == FILE_PIPE || (f->kind == FILE_HOST && i && S_ISFIFO(i->mode)))
         n = snprintf(buf, size, "pipe:[%llu]", (unsigned long long)ino);
-    else if (f->kind == FILE_UNIX || f->kind == FILE_INET || f->kind == FILE_NETLINK)
+    else if (f->kind == FILE_UNIX || f->kind == FILE_INET || f->kind == FILE_NETLINK ||
+             (f->kind == FILE_HOST && i && S_ISSOCK(i->mode)))
         n = snprintf(buf, size, "socket:[%llu]", (unsigned long long)ino);
     else
         n = snprintf(buf, size, "anon_inode:[%s]", file_ops(f)->name);

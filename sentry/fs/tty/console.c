@@ -182,6 +182,11 @@ int tty_console_open(struct file **ret)
     return 0;
 }
 
+bool tty_is_console(const struct file *f)
+{
+    return f->kind == FILE_TTY && f->priv == tty_console();
+}
+
 void tty_console_resize(u16 rows, u16 columns)
 {
     struct tty_winsize size = {.rows = rows, .columns = columns};

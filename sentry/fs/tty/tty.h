@@ -28,6 +28,9 @@ struct tty *tty_console(void);
 // "/dev/console" cannot be opened. -ENXIO, -ENOMEM.
 int tty_console_open(struct file **ret) must_check;
 
+// True for a file of the console, however it was opened.
+bool tty_is_console(const struct file *f);
+
 // For the control channel: a new window size (SIGWINCH to the foreground group).
 void tty_console_resize(u16 rows, u16 columns);
 
