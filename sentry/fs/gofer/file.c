@@ -69,6 +69,13 @@ static long remote_read(struct gofer_node *n, const struct live *l, struct uio *
 
 // ---- reading ---------------------------------------------------------------------------------------
 
+// Whether there is nothing to read at pos: then a bad buffer is no error.
+static bool at_end(int fd, s64 pos)
+{
+    u8 byte;
+    return host_pread(fd, &byte, 1, pos) == 0;
+}
+
 static long gofer_read(struct file *f, struct uio *u, s64 *pos)
 {
     struct gofer_node *n = gofer_node_of(f->inode);
@@ -85,7 +92,8 @@ static long gofer_read(struct file *f, struct uio *u, s64 *pos)
         struct iovec iov[IOV_COUNT];
         int count = uio_host_iov(u, iov, IOV_COUNT, CHUNK_MAX, true);
         if (count <= 0) {
-            total = total ? total : count;
+            if (!total && !(count == -EFAULT && at_end(fd, *pos)))
+                total = count;
             break;
         }
         u64 want = iov_size(iov, count);
