@@ -234,18 +234,26 @@ static void unlock_two(struct inode *a, struct inode *b)
         mutex_unlock(&b->lock);
 }
 
-// Both upper directories locked.
-static int move_upper(const struct move *m)
+// Gives an upper file a name that it has only in the lower layer: it was copied up by another name. dir locked.
+static int link_missing(struct inode *dir, const struct name *name, struct inode *file)
 {
     struct inode *there = NULL;
     int r = 0;
-    // A file that was copied up by another name gets this one first.
-    if (inode_ops(m->old_dir)->lookup(m->old_dir, m->old_name, &there) == -ENOENT) {
-        mutex_lock_nested(&m->moved->lock, RANK_INODE);
-        r = inode_ops(m->old_dir)->link(m->old_dir, m->old_name, m->moved);
-        mutex_unlock(&m->moved->lock);
+    if (inode_ops(dir)->lookup(dir, name, &there) == -ENOENT) {
+        mutex_lock_nested(&file->lock, RANK_INODE);
+        r = inode_ops(dir)->link(dir, name, file);
+        mutex_unlock(&file->lock);
     }
     inode_unref(there);
+    return r;
+}
+
+// Both upper directories locked.
+static int move_upper(const struct move *m)
+{
+    int r = link_missing(m->old_dir, m->old_name, m->moved);
+    if (!r && (m->flags & RENAME_EXCHANGE))
+        r = link_missing(m->new_dir, m->new_name, m->victim);
     if (!r && !m->victim)
         r = min(drop_whiteout(m->new_dir, m->new_name), 0);
     if (r)
@@ -291,8 +299,11 @@ static int overlay_rename(struct inode *old_dir, const struct name *old_name, st
         victim_upper = NULL;
     }
     m.victim = victim_upper;
-    if ((flags & RENAME_EXCHANGE) && !m.victim)
-        return -EAGAIN;
+    if ((flags & RENAME_EXCHANGE) && !m.victim) {
+        if (!overlay_upper(victim))
+            return -EAGAIN;
+        m.victim = victim_upper = inode_ref(overlay_upper(victim));
+    }
     lock_two(m.old_dir, m.new_dir);
     r = move_upper(&m);
     if (!r && victim && !(flags & RENAME_EXCHANGE) && (inode_is_dir(victim) || victim->nlink <= 1))
