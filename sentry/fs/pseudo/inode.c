@@ -243,10 +243,17 @@ static void pseudo_evict(struct inode *i)
     i->priv = NULL;
 }
 
+// Nothing can be made in proc, as if each name were missing; sysfs refuses by -EPERM (no operation).
+static int proc_create(struct inode *dir, const struct name *name, const struct new_node *n,
+                       struct inode **ret)
+{
+    return -ENOENT;
+}
+
 #define PSEUDO_INODE_OPS                                                                           \
     .lookup = pseudo_lookup, .revalidate = pseudo_revalidate, .get_link = pseudo_get_link,         \
     .getattr = pseudo_getattr, .setattr = pseudo_setattr, .open = pseudo_open,                     \
     .readdir = pseudo_readdir, .evict = pseudo_evict
 
-const struct inode_ops proc_inode_ops = {.name = "proc", PSEUDO_INODE_OPS};
+const struct inode_ops proc_inode_ops = {.name = "proc", .create = proc_create, PSEUDO_INODE_OPS};
 const struct inode_ops sys_inode_ops = {.name = "sysfs", PSEUDO_INODE_OPS};
