@@ -2,6 +2,7 @@
 #include "sentry/boot/mounts.h"
 
 #include <fcntl.h>
+#include <ctype.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -92,8 +93,11 @@ static int request_overlay(struct request *q)
 static int explain(const char *what, const struct boot_mount *b, int r)
 {
     const char *why = strerrordesc_np(-r);
+    if (!why)
+        why = "unknown error";
     if (r)
-        boot_explain("%s %s (%s): %s", what, b->destination, b->fstype, why ? why : "unknown error");
+        boot_explain("%s %s (%s%s%s): %c%s", what, b->destination, b->fstype, *b->data ? ", " : "",
+                     b->data, tolower((unsigned char)*why), why + 1);
     return r;
 }
 

@@ -162,7 +162,7 @@ def bundle(conf, root=None):
 
 
 def command(b, ident=None, flags=(), root=None):
-    return [BAILEY, "--root", root or os.path.join(WORK, "state")] + list(flags) + ["run", "--bundle", b, ident or new_id()]
+    return [BAILEY, "--root", root or os.path.join(WORK, "state")] + list(flags) + ["run", "--bundle", b, new_id() if ident is None else ident]
 
 
 class Result:
