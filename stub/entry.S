@@ -161,9 +161,9 @@ stub_resume_end:
 // each clone is a call itself, whose number is what clone left in rax: 0 in the new task, which the
 // filter stops there to ask the sentry. So a new task runs not one instruction before it is let in,
 // even if the guest has forged the clone or single-steps itself (a trap would take it elsewhere).
-// In the maker the filter answers PARENT_GOOD, or -EAGAIN if clone failed.
-#define PARENT_GOOD (-4094)
-
+// In the maker the filter answers PARENT_GOOD, or -EAGAIN if clone failed. Two numbers that a pid can be
+// pass every filter since Linux 6.11: uretprobe (335), which ends in SIGILL (see stub_signal), and uprobe
+// (336), which fails with ENXIO.
     .globl stub_fork, stub_fork_clone, stub_fork_stop
 stub_fork:
     mov %rdi, %rdx
@@ -179,6 +179,8 @@ stub_fork_stop:
     test %rax, %rax
     jns 1f
     cmp $PARENT_GOOD, %rax
+    je 2f
+    cmp $-6, %rax  // ENXIO: uprobe(2)
     je 2f
     cmp $-11, %rax // EAGAIN
     jne stub_die
@@ -217,6 +219,8 @@ stub_thread_stop:
     test %rax, %rax
     jns 1f
     cmp $PARENT_GOOD, %rax
+    je 2f
+    cmp $-6, %rax  // ENXIO: uprobe(2)
     je 2f
     cmp $-11, %rax // EAGAIN
     jne stub_die

@@ -40,9 +40,10 @@ struct message {
 
 #define RECEIVE_FLAGS 0x40000040 // MSG_DONTWAIT | MSG_CMSG_CLOEXEC
 #define SIGNAL_SYS 31
+#define SIGNAL_ILL 4
 #define EFLAGS_TF 0x100
 
-extern const char stub_text_end[], stub_resume_begin[], stub_resume_end[];
+extern const char stub_fork_stop[], stub_thread_stop[], stub_text_end[], stub_resume_begin[], stub_resume_end[];
 
 _Noreturn void stub_resume(struct stub_context *ctx, bool fast);
 _Noreturn void stub_run_on(struct stub_context *ctx, void (*fn)(struct stub_context *));
@@ -407,6 +408,12 @@ void stub_signal(int sig, siginfo_t *info, struct signal_frame *frame)
 
     if (rip < STUB_TEXT || rip >= STUB_TEXT + STUB_TEXT_MAX)
         signal_in_guest(ctx, sig, info, sc);
+    if (sig == SIGNAL_ILL && (rip == (u64)stub_fork_stop || rip == (u64)stub_thread_stop)) {
+        // The maker of a task whose pid is the number of uretprobe or uprobe (since Linux 6.11), the
+        // calls that no filter sees: they refuse by this signal. Clone has succeeded.
+        sc->rax = (u64)PARENT_GOOD;
+        stub_return_to((const u64 *)sc, sc->fpstate, global_page()->fp_features);
+    }
     if (sig != STUB_SIG_INTERRUPT) {
         ctx->signo = sig;
         ctx->addr = (u64)info->si_addr;

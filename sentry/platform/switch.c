@@ -158,6 +158,7 @@ u32 pt_order(struct pt_thread *t, u32 order, u32 flags, bool bounded, struct pt_
     }
     if (__atomic_load_n(&ctx->turn, __ATOMIC_ACQUIRE) == TURN_DEAD ||
         __atomic_load_n(&t->space->dead, __ATOMIC_ACQUIRE)) {
+        log_debug("stub %d: dead at order %u, turn %#x", t->space->pid, order, t->ctx->turn);
         // One thread that ended by itself takes its process along: the guest cannot do that.
         pt_kill(t->space);
         return 0;
@@ -169,6 +170,8 @@ int pt_order_simple(struct pt_thread *t, u32 order, struct pt_expect *expect)
 {
     u32 event = pt_order(t, order, 0, true, expect);
     if (event != EVENT_DONE) {
+        log_debug("stub %d: order %u came back as event %u, turn %#x", t->space->pid, order, event,
+                  t->ctx->turn);
         pt_kill(t->space);
         return -ESRCH;
     }
