@@ -32,6 +32,27 @@ static struct hostmap **bucket_of(u64 dev, u64 ino)
     return &buckets[(ino ^ ino >> 8 ^ dev) % HOSTMAP_BUCKETS];
 }
 
+// The one for a file, or NULL. Wants hostmap_lock.
+static struct hostmap *lookup(const struct statx *st, bool writable)
+{
+    u64 dev = (u64)st->stx_dev_major << 32 | st->stx_dev_minor;
+    struct hostmap *h = *bucket_of(dev, st->stx_ino);
+    while (h && (h->dev != dev || h->ino != st->stx_ino || h->writable != writable))
+        h = h->next;
+    return h;
+}
+
+bool hostmap_exists(int fd, bool writable)
+{
+    struct statx st;
+    if (host_fstatx(fd, &st))
+        return false;
+    mutex_lock(&hostmap_lock, RANK_MEMFILE);
+    bool found = lookup(&st, writable) != NULL;
+    mutex_unlock(&hostmap_lock);
+    return found;
+}
+
 int hostmap_get(int fd, bool writable, u32 *ret)
 {
     struct statfs fs;
@@ -42,9 +63,7 @@ int hostmap_get(int fd, bool writable, u32 *ret)
     u64 dev = (u64)st.stx_dev_major << 32 | st.stx_dev_minor, avail;
     struct hostmap **bucket = bucket_of(dev, st.stx_ino), *h;
     mutex_lock(&hostmap_lock, RANK_MEMFILE);
-    for (h = *bucket; h; h = h->next)
-        if (h->dev == dev && h->ino == st.stx_ino && h->writable == writable)
-            break;
+    h = lookup(&st, writable);
     if (h)
         h->refs++;
     mutex_unlock(&hostmap_lock);

@@ -12,6 +12,8 @@
 // The object of the file behind `fd` (borrowed), with a reference. -ENODEV if the host cannot map
 // it, or its error.
 int hostmap_get(int fd, bool writable, u32 *ret) must_check;
+// True if there is one for the file in this mode.
+bool hostmap_exists(int fd, bool writable);
 void hostmap_ref(u32 handle);
 void hostmap_unref(u32 handle);
 

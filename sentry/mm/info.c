@@ -136,6 +136,11 @@ u64 mm_memory_limit(void)
     return memfile_limit();
 }
 
+bool mm_mapped_writable(int host_fd)
+{
+    return hostmap_exists(host_fd, true);
+}
+
 int mm_futex_key(struct mm *mm, struct uaddr addr, bool shared, struct mm_futex_key *ret)
 {
     if (addr.v % 4)

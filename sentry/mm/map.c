@@ -12,8 +12,8 @@
      MAP_EXECUTABLE | MAP_LOCKED | MAP_NORESERVE | MAP_POPULATE | MAP_NONBLOCK | MAP_STACK |       \
      MAP_HUGETLB | MAP_FIXED_NOREPLACE | MAP_UNINITIALIZED_)
 
-// Private writable mappings of files up to this size (the data of libraries) are copied at once: they
-// will be written, and a copy costs less than the faults.
+// Private writable mappings of files up to this size at fixed addresses (the data of libraries, put there by
+// dynamic linkers) are copied at once: they will be written, and a copy costs less than the faults.
 #define EAGER_COPY_MAX (64ull << 10)
 // MAP_POPULATE and the like go no further than this at a time.
 #define POPULATE_MAX (1ull << 30)
@@ -201,7 +201,7 @@ static int copy_ahead(struct mm *mm, struct vma *v)
 }
 
 static int map_file(struct mm *mm, u64 start, u64 end, u32 prot, u32 flags, struct file *file,
-                    u64 off, struct map_source *source)
+                    u64 off, struct map_source *source, bool eager)
 {
     struct backing *b;
     int err = backing_for_file(mm, file, source->hostmap, source->writable, &b);
@@ -214,7 +214,7 @@ static int map_file(struct mm *mm, u64 start, u64 end, u32 prot, u32 flags, stru
     if (!v)
         return -ENOMEM;
     mm_add_size(mm, v, (s64)(end - start));
-    if (!(flags & MM_VMA_SHARED) && prot & PROT_WRITE && end - start <= EAGER_COPY_MAX)
+    if (eager && !(flags & MM_VMA_SHARED) && prot & PROT_WRITE && end - start <= EAGER_COPY_MAX)
         err = copy_ahead(mm, v);
     mm_changed(mm);
     if (!err)
@@ -288,7 +288,7 @@ static s64 map_locked(struct mm *mm, u64 addr, u64 size, u32 prot, u32 flags, bo
     u64 start = (u64)at, end = start + size;
     u32 vma_flags = vma_flags_of(mm, flags, shared, file, source);
     if (file)
-        err = map_file(mm, start, end, prot, vma_flags, file, off, source);
+        err = map_file(mm, start, end, prot, vma_flags, file, off, source, flags & MAP_FIXED);
     else if (shared)
         err = map_shared_anon(mm, start, end, prot, vma_flags);
     else

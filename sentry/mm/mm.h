@@ -83,6 +83,9 @@ int mm_set_name(struct mm *mm, u64 addr, u64 size, const char *name) must_check;
 // A file's map_fd operation answers this for /dev/zero: the mapping is anonymous.
 #define MM_MAP_ANON (-ENOTBLK)
 
+// True if the host file behind `host_fd` is mapped shared by some guest that may write to it (F_SEAL_WRITE).
+bool mm_mapped_writable(int host_fd);
+
 // --- Faults ------------------------------------------------------------------------------------
 
 struct mm_signal {

@@ -6,6 +6,7 @@
 
 #include "base/bug.h"
 #include "sentry/arena/arena.h"
+#include "sentry/mm/mm.h"
 #include "sentry/mm/usercopy.h"
 
 #define WEAK __attribute__((weak))
@@ -38,6 +39,16 @@ WEAK struct fdtable *fdtable_current(void)
 WEAK u64 kernel_rlimit(int resource)
 {
     return resource == RLIMIT_FSIZE ? stub_fsize_limit : ~0ull;
+}
+
+WEAK u64 mm_rlimit(u32 resource)
+{
+    return kernel_rlimit((int)resource);
+}
+
+WEAK void mm_kick(struct mm *mm)
+{
+    (void)mm;
 }
 
 WEAK void kernel_send_sigxfsz(void)

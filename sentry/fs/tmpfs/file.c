@@ -11,6 +11,7 @@
 #include "host/host.h"
 #include "sentry/arena/arena.h"
 #include "sentry/arena/side.h"
+#include "sentry/mm/mm.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
 #include "sentry/mm/usercopy.h"
 
@@ -610,6 +611,8 @@ long tmpfs_add_seals(struct file *f, u32 seals)
     struct inode *i = f->inode;
     rwlock_write_lock(&i->io, RANK_STREAM_2);
     long r = tmpfs_node(i)->seals & F_SEAL_SEAL ? -EPERM : 0;
+    if (!r && seals & F_SEAL_WRITE && host_file(i) && mm_mapped_writable(host_file(i)->rw))
+        r = -EBUSY;
     if (!r)
         tmpfs_node(i)->seals |= seals;
     rwlock_write_unlock(&i->io);
