@@ -83,8 +83,14 @@ void rlog(enum rlog_level level, const char *fmt, ...)
         write_line(level, text);
 }
 
-void rlog_failure(const char *text)
+void rlog_failure(const char *message)
 {
+    // Names out of a bundle may hold anything; a failure is one line.
+    char text[ERROR_TEXT_MAX];
+    snprintf(text, sizeof(text), "%s", message);
+    for (char *p = text; *p; p++)
+        if ((unsigned char)*p < ' ' || *p == 0x7f)
+            *p = '?';
     if (log_file >= 0 || log_json)
         write_line(RLOG_ERROR, text);
     if (log_file >= 0 || !log_json)

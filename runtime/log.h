@@ -16,6 +16,6 @@ void rlog(enum rlog_level level, const char *fmt, ...) __attribute__((format(pri
 
 // The message of a failed command: to the log as an error and, when that is a file, to standard
 // error too.
-void rlog_failure(const char *text);
+void rlog_failure(const char *message);
 
 #endif
