@@ -289,6 +289,52 @@ static void test_names(enum mode mode)
     end(mode);
 }
 
+// A file with several names is reached by those that are left, in whichever order they go.
+static void test_links(enum mode mode)
+{
+    char a[16], b[16], buf[16];
+    begin(mode, true, 0);
+    assert_int_equal(vfs_mkdirat(AT_FDCWD, "/d", 0755), 0);
+    make("/d/tmp", "data");
+    assert_int_equal(vfs_linkat(AT_FDCWD, "/d/tmp", AT_FDCWD, "/final", 0), 0);
+    assert_int_equal(vfs_unlinkat(AT_FDCWD, "/d/tmp", 0), 0);
+    struct file *f = open_file("/final", O_RDWR, 0);
+    if (mode != KEPT)
+        assert_true(file_ops(f)->map_fd(f, false) >= 0);
+    file_unref(f);
+    gofer_set_fd_limit(16);
+    for (int i = 0; i < 20; i++) {
+        snprintf(a, sizeof(a), "/l%d", i);
+        assert_int_equal(vfs_linkat(AT_FDCWD, "/final", AT_FDCWD, a, 0), 0);
+    }
+    assert_int_equal(vfs_unlinkat(AT_FDCWD, "/final", 0), 0);
+    for (int i = 0; i < 19; i++) {
+        snprintf(a, sizeof(a), "/l%d", i * 7 % 20);
+        snprintf(b, sizeof(b), "/l%d", (i + 1) * 7 % 20);
+        assert_int_equal(vfs_unlinkat(AT_FDCWD, a, 0), 0);
+        make("/d/other", "other"); // closes some
+        f = open_file(b, O_RDONLY, 0);
+        assert_int_equal(get_at(f, buf, sizeof(buf), 0), 4);
+        file_unref(f);
+        assert_int_equal(change(b, (struct attr_change){.mask = ATTR_MODE, .mode = 0600 + (u32)i}), 0);
+        check_same(b);
+    }
+    assert_int_equal(vfs_renameat(AT_FDCWD, b, AT_FDCWD, "/last", 0), 0);
+    check_same("/last");
+    gofer_set_fd_limit(1024);
+    // Mapped for reading without a name.
+    f = open_file("/last", O_RDWR, 0);
+    struct file *r = open_file("/last", O_RDONLY, 0);
+    assert_int_equal(vfs_unlinkat(AT_FDCWD, "/last", 0), 0);
+    if (mode != KEPT) {
+        assert_true(file_ops(r)->map_fd(r, false) >= 0);
+        assert_true(file_ops(f)->map_fd(f, true) >= 0);
+    }
+    file_unref(r);
+    file_unref(f);
+    end(mode);
+}
+
 static void test_rename(enum mode mode)
 {
     char buf[16];
@@ -744,7 +790,7 @@ static void run_restore(void **state)
 }
 
 #define EACH(X)                                                                                    \
-    X(data) X(large) X(names) X(rename) X(other_kinds) X(attributes) X(readdir) X(eviction)        \
+    X(data) X(large) X(names) X(links) X(rename) X(other_kinds) X(attributes) X(readdir) X(eviction)        \
         X(tmpfile) X(shared) X(readonly) X(file_mount) X(threads)
 
 #define DEFINE(t)                                                                                  \

@@ -237,10 +237,17 @@ static int gofer_map_fd(struct file *f, bool writable)
 {
     struct gofer_node *n = gofer_node_of(f->inode);
     struct live *l;
-    int r = live_get(n, writable ? LIVE_WRITE : LIVE_READ_ONLY, &l);
+    bool write = writable;
+    int r = live_get(n, write ? LIVE_WRITE : LIVE_READ_ONLY, &l);
+    // A file without a name cannot be opened again for reading alone; who may write to it anyway gets what
+    // there is.
+    if (r == -ESTALE && f->may_write) {
+        write = true;
+        r = live_get(n, LIVE_WRITE, &l);
+    }
     if (r < 0)
         return r;
-    int fd = writable ? l->rw : l->ro;
+    int fd = write ? l->rw : l->ro;
     if (fd < 0) { // the gofer keeps this file's descriptors to itself
         live_put(n);
         return -ENODEV;

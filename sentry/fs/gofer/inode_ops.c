@@ -7,6 +7,7 @@
 #include "host/host.h"
 #include "sentry/arena/arena.h"
 #include "sentry/fs/gofer/node.h"
+#include "sentry/vfs/vfs.h"
 
 #define READDIR_CHUNK 8192
 #define POS_FIRST 2 // "." and ".." come before, from the VFS
@@ -97,18 +98,13 @@ static int gofer_link(struct inode *dir, const struct name *name, struct inode *
 {
     struct gofer_node *node = gofer_node_of(target);
     struct gofer_name n = gofer_name_copy(name);
-    struct inode *old = NULL;
     int r = backend_of(dir)->link(gofer_node_of(dir), n.s, node);
     if (r < 0)
         return r;
     target->nlink++;
     gofer_mark_stale(dir);
     gofer_mark_stale(target);
-    rwlock_write_lock(&node->super->names, GOFER_RANK_NAMES);
-    if (!node->parent && !node->root)
-        (void)!gofer_node_rename(node, dir, n.s, &old);
-    rwlock_write_unlock(&node->super->names);
-    inode_unref(old);
+    gofer_node_add_name(node, dir, n.s);
     return 0;
 }
 
@@ -121,6 +117,9 @@ static bool hold_open(struct inode *victim)
     if (!S_ISREG(victim->mode) || !__atomic_load_n(&n->opens, __ATOMIC_RELAXED))
         return false;
     bool writing = __atomic_load_n(&victim->writers, __ATOMIC_RELAXED) > 0;
+    // Mapping it may take a descriptor of its own.
+    if (victim->nlink == 1 && live_get(n, LIVE_READ_ONLY, &l) == 0)
+        live_put(n);
     return live_get(n, writing ? LIVE_WRITE : LIVE_READ, &l) == 0;
 }
 
@@ -128,9 +127,7 @@ static bool hold_open(struct inode *victim)
 static struct inode *lost_name(struct inode *victim, struct inode *dir, const char *name)
 {
     struct gofer_node *n = gofer_node_of(victim);
-    struct inode *old = NULL;
-    if (n->parent == dir && strcmp(n->name, name) == 0)
-        (void)!gofer_node_rename(n, NULL, NULL, &old);
+    struct inode *old = gofer_node_rename(n, dir, name, NULL, NULL);
     if (victim->nlink)
         victim->nlink--;
     if (S_ISDIR(victim->mode))
@@ -216,12 +213,12 @@ static int gofer_rename(struct inode *old_dir, const struct name *old_name, stru
     r = gofer_backend_of(s)->rename(from, on.s, to, nn.s, flags);
     if (r == 0) {
         if (victim && exchange) {
-            (void)!gofer_node_rename(gofer_node_of(victim), old_dir, on.s, &drop[0]);
+            drop[0] = gofer_node_rename(gofer_node_of(victim), new_dir, nn.s, old_dir, on.s);
             gofer_mark_stale(victim);
         } else if (victim) {
             drop[0] = lost_name(victim, new_dir, nn.s);
         }
-        (void)!gofer_node_rename(gofer_node_of(moved), new_dir, nn.s, &drop[1]);
+        drop[1] = gofer_node_rename(gofer_node_of(moved), old_dir, on.s, new_dir, nn.s);
     }
     rwlock_write_unlock(&s->names);
     if (held)
@@ -301,6 +298,25 @@ static int gofer_setattr(struct inode *inode, const struct attr_change *c)
     return 0;
 }
 
+// A file that has names though we know none: it is being opened by one.
+static void learn_name(struct gofer_node *n, const struct file *f)
+{
+    struct gofer_name name;
+    struct inode *dir = NULL;
+    struct dentry *d = f->path.dentry;
+    if (!d || __atomic_load_n(&n->parent, __ATOMIC_RELAXED) || n->root || !n->inode->nlink)
+        return;
+    rwlock_read_lock(&vfs->tree, RANK_DENTRY);
+    if (!d->deleted && d->parent != d && d->parent->inode->sb == n->inode->sb) {
+        dir = inode_ref(d->parent->inode);
+        strcpy(name.s, d->name);
+    }
+    rwlock_read_unlock(&vfs->tree);
+    if (dir)
+        gofer_node_add_name(n, dir, name.s);
+    inode_unref(dir);
+}
+
 static int gofer_open(struct inode *inode, struct file *f)
 {
     struct gofer_node *n = gofer_node_of(inode);
@@ -309,6 +325,7 @@ static int gofer_open(struct inode *inode, struct file *f)
         return 0;
     if (!S_ISREG(inode->mode))
         return -ENXIO;
+    learn_name(n, f);
     int r = live_get(n, f->may_write ? LIVE_WRITE : LIVE_READ, &l);
     if (r < 0)
         return r;

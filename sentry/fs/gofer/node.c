@@ -150,29 +150,93 @@ static struct gofer_node *table_enter(struct gofer_node *fresh, const struct sta
 
 // ---- names -----------------------------------------------------------------------------------------
 
-int gofer_node_rename(struct gofer_node *n, struct inode *dir, const char *name,
-                      struct inode **ret_old)
+// The first name becomes (dir, name), or none; the reference to the old one's directory is returned.
+static struct inode *set_first(struct gofer_node *n, struct inode *dir, const char *name)
 {
     char *copy = dir ? arena_strdup(name) : NULL;
-    *ret_old = n->parent;
+    struct inode *old = n->parent;
     arena_free(n->name);
     n->name = copy;
     __atomic_store_n(&n->parent, copy ? inode_ref(dir) : NULL, __ATOMIC_RELAXED);
-    n->super->names_seq++;
-    return dir && !copy ? -ENOMEM : 0;
+    return old;
 }
 
-// A node found by identity but without a name gets the one by which it was found.
-static void adopt_name(struct gofer_node *n, struct inode *dir, const char *name)
+static bool is_first(const struct gofer_node *n, const struct inode *dir, const char *name)
 {
-    struct inode *old = NULL;
-    if (n->root || !dir || __atomic_load_n(&n->parent, __ATOMIC_RELAXED))
+    return n->parent && n->parent == dir && strcmp(n->name, name) == 0;
+}
+
+static struct gofer_alias **alias_find(struct gofer_node *n, const struct inode *dir,
+                                       const char *name)
+{
+    struct gofer_alias **a = &n->aliases;
+    while (*a && !((*a)->dir == dir && strcmp((*a)->name, name) == 0))
+        a = &(*a)->next;
+    return a;
+}
+
+// What does not fit or find memory is forgotten: then the file may be out of reach once its other names went.
+static void alias_add(struct gofer_node *n, struct inode *dir, const char *name)
+{
+    u32 count = 0;
+    for (struct gofer_alias *a = n->aliases; a; a = a->next)
+        if (++count == GOFER_ALIASES_MAX || (a->dir == dir && strcmp(a->name, name) == 0))
+            return;
+    u64 size = strlen(name) + 1;
+    struct gofer_alias *a = arena_alloc(sizeof(*a) + size);
+    if (!a)
+        return;
+    memcpy(a->name, name, size);
+    a->dir = inode_ref(dir);
+    a->next = n->aliases;
+    n->aliases = a;
+}
+
+static struct inode *alias_remove(struct gofer_alias **at)
+{
+    struct gofer_alias *a = *at;
+    struct inode *dir = a->dir;
+    *at = a->next;
+    arena_free(a);
+    return dir;
+}
+
+struct inode *gofer_node_rename(struct gofer_node *n, struct inode *old_dir, const char *old_name,
+                                struct inode *new_dir, const char *new_name)
+{
+    struct inode *drop = NULL;
+    n->super->names_seq++;
+    if (old_dir && is_first(n, old_dir, old_name)) {
+        struct gofer_alias *a = n->aliases;
+        if (new_dir || !a)
+            return set_first(n, new_dir, new_name);
+        char *copy = arena_strdup(a->name);
+        if (!copy)
+            return set_first(n, NULL, NULL);
+        drop = set_first(n, NULL, NULL);
+        n->name = copy;
+        __atomic_store_n(&n->parent, alias_remove(&n->aliases), __ATOMIC_RELAXED);
+        return drop;
+    }
+    struct gofer_alias **at = old_dir ? alias_find(n, old_dir, old_name) : NULL;
+    if (at && *at)
+        drop = alias_remove(at);
+    if (new_dir && !n->parent && !n->root)
+        (void)!set_first(n, new_dir, new_name);
+    else if (new_dir && !is_first(n, new_dir, new_name))
+        alias_add(n, new_dir, new_name);
+    return drop;
+}
+
+void gofer_node_add_name(struct gofer_node *n, struct inode *dir, const char *name)
+{
+    struct inode *drop;
+    if (n->root)
         return;
     rwlock_write_lock(&n->super->names, GOFER_RANK_NAMES);
-    if (!n->parent)
-        (void)!gofer_node_rename(n, dir, name, &old);
+    drop = gofer_node_rename(n, NULL, NULL, dir, name);
     rwlock_write_unlock(&n->super->names);
-    inode_unref(old);
+    inode_unref(drop);
 }
 
 // Opens the directories above a node from the top, one by one: a deep tree needs no deep stack.
@@ -284,7 +348,8 @@ struct inode *gofer_inode_get(struct gofer_super *s, const struct statx *st, str
             return n->inode;
         inode_unref(fresh->inode);
     }
-    adopt_name(n, dir, name);
+    if (dir && (st->stx_nlink > 1 || !__atomic_load_n(&n->parent, __ATOMIC_RELAXED)))
+        gofer_node_add_name(n, dir, name);
     if (!s->exclusive)
         gofer_mark_stale(n->inode);
     return n->inode;
@@ -305,20 +370,23 @@ int gofer_refresh(struct inode *i)
     return 0; // a file that went away on the host keeps the attributes it had
 }
 
-// Drops a reference whose end may end its parent's, and so on up: a loop, not a recursion.
-static void unref_chain(struct inode *i)
+// Gives up what a node holds. That may end its parent, and so on up: a loop, not a recursion.
+static void node_end(struct gofer_node *n)
 {
-    static __thread struct inode *pending;
+    static __thread struct gofer_node *pending;
     static __thread bool busy;
-    if (busy) {
-        pending = i;
+    n->table_next = pending;
+    pending = n;
+    if (busy)
         return;
-    }
     busy = true;
-    while (i) {
-        pending = NULL;
-        inode_unref(i);
-        i = pending;
+    while ((n = pending)) {
+        pending = n->table_next;
+        inode_unref(n->parent);
+        while (n->aliases)
+            inode_unref(alias_remove(&n->aliases));
+        arena_free(n->name);
+        arena_free(n);
     }
     busy = false;
 }
@@ -328,12 +396,8 @@ void gofer_evict(struct inode *i)
     struct gofer_node *n = gofer_node_of(i);
     if (!n)
         return;
-    struct inode *parent = n->parent;
     gofer_node_unhash(n);
     live_drop(n);
-    arena_free(n->name);
-    arena_free(n);
     i->priv = NULL;
-    if (parent)
-        unref_chain(parent);
+    node_end(n);
 }

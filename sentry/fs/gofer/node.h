@@ -43,6 +43,14 @@ struct gofer_super {
 
 enum { GOFER_STALE = 1, GOFER_MAPPED = 2 }; // attributes are to be asked of the host: once, always
 
+// Further names of a file with several, so that it can still be reached when its first one goes.
+struct gofer_alias {
+    struct gofer_alias *next;
+    struct inode *dir; // counted
+    char name[];
+};
+#define GOFER_ALIASES_MAX 8
+
 // inode->priv.
 struct gofer_node {
     struct inode *inode;
@@ -51,6 +59,7 @@ struct gofer_node {
     u64 host_dev, host_ino;        // do not change
     struct inode *parent;          // counted; NULL: the root, or without a name. Guarded by names
     char *name;                    // in the arena; NULL with parent
+    struct gofer_alias *aliases;   // at most GOFER_ALIASES_MAX; guarded by names
     u32 live;                      // side handle of struct live
     u32 users;                     // threads using the live half, with LIVE_CLOSING (live.c); atomic
     u32 opens;                     // open files; atomic
@@ -150,10 +159,13 @@ void gofer_at_end(struct gofer_at *at);
 // Out of the table of identities: the host may use the number for another file from now on.
 void gofer_node_unhash(struct gofer_node *n);
 
-// names is held for writing. Sets or (dir NULL) takes away a node's name; *ret_old is a reference that the
-// caller drops without locks. -ENOMEM leaves it without a name.
-int gofer_node_rename(struct gofer_node *n, struct inode *dir, const char *name,
-                      struct inode **ret_old);
+// A name went (new_dir NULL), came (old_dir NULL) or changed. names is held for writing. Returns a reference that the
+// caller drops without locks, or NULL. Out of memory, the node may end up without a name.
+struct inode *gofer_node_rename(struct gofer_node *n, struct inode *old_dir, const char *old_name,
+                                struct inode *new_dir, const char *new_name) must_check;
+
+// Another name of a node became known. Takes names.
+void gofer_node_add_name(struct gofer_node *n, struct inode *dir, const char *name);
 
 // Asks the host for the attributes if they may have changed. Takes the inode's lock.
 int gofer_refresh(struct inode *i);
