@@ -1,9 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 // Making address spaces and threads: each is a clone made by a stub in our hands, which then announces itself
 // (notify.c).
+#include <pthread.h>
+
 #include "host/host.h"
 #include "host/process.h"
 #include "sentry/platform/internal.h"
+
+// After a clone its maker makes the system call whose number is the new task's id (stub/entry.S). Ids that mean
+// uretprobe(2) and uprobe(2) must not come up: the host handles these without asking the filter.
+#define ID_BAD_FIRST 335
+#define ID_BAD_LAST 336
+#define ID_NEAR (ID_BAD_FIRST - 30) // others may make tasks meanwhile
+
+static u32 last_id; // of the newest task that we know of
+
+static void *tell_id(void *arg)
+{
+    __atomic_store_n(&last_id, (u32)host_gettid(), __ATOMIC_RELAXED);
+    return arg;
+}
+
+// Uses the bad ids up with threads of our own, when they are near.
+static void skip_bad_ids(void)
+{
+    static struct mutex lock;
+    u32 id = __atomic_load_n(&last_id, __ATOMIC_RELAXED);
+    if (id < ID_NEAR || id > ID_BAD_LAST)
+        return;
+    mutex_lock_nested(&lock, RANK_LEAF);
+    while ((id = __atomic_load_n(&last_id, __ATOMIC_RELAXED)) >= ID_NEAR && id <= ID_BAD_LAST) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, tell_id, NULL))
+            break;
+        pthread_join(thread, NULL);
+    }
+    mutex_unlock(&lock);
+}
 
 // Lets `parent` make the clone that `e` describes: 0 once the new task has been let in.
 static int clone_ordered(struct pt_thread *parent, struct pt_expect *e, u32 order)
@@ -13,6 +46,7 @@ static int clone_ordered(struct pt_thread *parent, struct pt_expect *e, u32 orde
         return r;
     parent->ctx->cookie = e->cookie;
     parent->ctx->clone_turn = STUB_CTX + ((u64)e->thread->index << STUB_CTX_SHIFT) + CTX_TURN;
+    skip_bad_ids();
     pt_expect_add(e);
     r = pt_order_simple(parent, order, e);
     if (r == 0 && !e->done)
@@ -20,6 +54,8 @@ static int clone_ordered(struct pt_thread *parent, struct pt_expect *e, u32 orde
     pt_expect_remove(e);
     if (r == 0)
         r = e->done ? e->error : -ESRCH;
+    if (r == 0)
+        __atomic_store_n(&last_id, (u32)e->thread->tid, __ATOMIC_RELAXED);
     // A stub that says it failed and had its clone let in all the same is lying.
     if (r < 0 && e->done)
         pt_kill(e->space);
