@@ -76,8 +76,11 @@ static int make_node(int dirfd, const char *name, const struct new_node *like, s
         r = mount_want_write(dir.mount);
     if (!r)
         r = dir_may_change(di, cred_current());
-    if (!r && !inode_ops(di)->create)
+    if (!r && (S_ISCHR(like->mode) || S_ISBLK(like->mode)) &&
+        !cred_capable(cred_current(), CAP_MKNOD) && !(S_ISCHR(like->mode) && !like->rdev))
         r = -EPERM;
+    if (!r && !inode_ops(di)->create) // where names are not even known to be missing, they are not there
+        r = di->flags & INODE_NO_CACHE || di->sb->flags & SUPER_REVALIDATE ? -ENOENT : -EPERM;
     if (!r) {
         struct new_node n;
         new_node_init(&n, di, like->mode, cred_current(), fs_context_current()->umask);
@@ -108,11 +111,8 @@ int vfs_mknodat(int dirfd, const char *name, u32 mode, u64 rdev, struct path *re
     case S_IFREG:
     case S_IFIFO:
     case S_IFSOCK:
-        break;
     case S_IFCHR:
     case S_IFBLK:
-        if (!cred_capable(cred_current(), CAP_MKNOD) && !(S_ISCHR(mode) && !rdev))
-            return -EPERM;
         break;
     case S_IFDIR:
         return -EPERM;
