@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "base/lock.h"
 
+#include "base/log.h"
+
 #include <linux/futex.h>
 #include <sched.h>
 #include <sys/syscall.h>
@@ -112,20 +114,34 @@ void rwlock_write_unlock(struct rwlock *l)
 static __thread struct {
     const void *lock;
     u32 rank;
+    const char *where; // code that took it
 } held[LOCK_DEPTH_MAX];
 static __thread u32 held_count;
 
+// Places in the code are given as their distance from lock_debug_acquire, whose address the symbol table has.
+static void report(u32 i, u32 rank, const char *where)
+{
+    const char *base = (const char *)lock_debug_acquire;
+    log_error("lock of rank %u taken at lock_debug_acquire%+ld while rank %u is held since %+ld", rank,
+              (long)(where - base), held[i].rank, (long)(held[i].where - base));
+}
+
 void lock_debug_acquire(const void *lock, u32 rank, bool nested)
 {
+    const char *where = __builtin_return_address(0);
     bug_on(held_count >= LOCK_DEPTH_MAX);
     for (u32 i = 0; i < held_count; i++) {
         bug_on(held[i].lock == lock);
         if (rank == RANK_NONE || held[i].rank == RANK_NONE)
             continue;
-        bug_on(nested ? held[i].rank > rank : held[i].rank >= rank);
+        if (nested ? held[i].rank > rank : held[i].rank >= rank) {
+            report(i, rank, where);
+            bug_on("lock order");
+        }
     }
     held[held_count].lock = lock;
     held[held_count].rank = rank;
+    held[held_count].where = where;
     held_count++;
 }
 

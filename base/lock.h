@@ -35,6 +35,7 @@ enum lock_rank {
     RANK_HOSTFS = 500,  // fs/gofer: names, descriptors, channels (500 to 520, see fs/gofer/node.h)
     RANK_WAITQ = 600,   // wait queues: leaf but for what follows
     RANK_SLEEPER = 620,
+    RANK_HOSTFD = 690,  // the poller of host descriptors
     RANK_SIDE = 700,    // side tables
     RANK_MEMFILE = 720, // memory file allocator and windows
     RANK_ARENA = 800,   // arena allocator

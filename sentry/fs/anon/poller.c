@@ -24,12 +24,12 @@ struct watch {
 static struct side_table watches;
 static struct mutex start_lock;
 static int poller_fd = -1; // set once, under start_lock
-static struct mutex run_lock; // RANK_LEAF: held to look a handle up and mark it running
+static struct mutex run_lock; // RANK_HOSTFD: held to look a handle up and mark it running
 static u32 running;        // handle whose callback runs now (atomic)
 
 static void run_callback(u32 handle, u32 events)
 {
-    mutex_lock(&run_lock, RANK_LEAF);
+    mutex_lock(&run_lock, RANK_HOSTFD);
     struct watch *w = side_get(&watches, handle);
     hostfd_fn *fn = w ? w->fn : NULL;
     void *arg = w ? w->arg : NULL;
@@ -83,7 +83,7 @@ static int poller_need(void)
     int r = 0;
     if (__atomic_load_n(&poller_fd, __ATOMIC_ACQUIRE) >= 0)
         return 0;
-    mutex_lock(&start_lock, RANK_LEAF);
+    mutex_lock(&start_lock, RANK_HOSTFD);
     if (poller_fd < 0)
         r = poller_start();
     mutex_unlock(&start_lock);
@@ -133,7 +133,7 @@ int hostfd_arm(u32 handle, u32 events)
 
 void hostfd_unwatch(u32 handle)
 {
-    mutex_lock(&run_lock, RANK_LEAF);
+    mutex_lock(&run_lock, RANK_HOSTFD);
     struct watch *w = side_remove(&watches, handle);
     mutex_unlock(&run_lock);
     if (!w)
