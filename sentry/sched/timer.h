@@ -19,6 +19,7 @@ enum timer_kind {
     TIMER_POSIX,  // timer_create(2)
     TIMER_CPU,    // checks of CPU-time limits
     TIMER_MISC,
+    TIMER_ASYNC, // O_ASYNC
     TIMER_KINDS
 };
 

@@ -60,6 +60,10 @@ static void waiter_fire(struct waiter *w, u32 events)
     case WAITER_EPOLL:
         waiter_epoll_fire(w, events);
         return;
+    case WAITER_ASYNC:
+        if (waiter_async_fire)
+            waiter_async_fire(w, events);
+        return;
     case WAITER_KINDS:
         break;
     }

@@ -47,6 +47,7 @@ struct waitq {
 enum waiter_kind {
     WAITER_SLEEPER, // wakes waiter->sleeper
     WAITER_EPOLL,   // calls waiter_epoll_fire (implemented by fs/anon's epoll)
+    WAITER_ASYNC, // calls waiter_async_fire (O_ASYNC; fs/anon)
     WAITER_KINDS
 };
 
@@ -80,6 +81,7 @@ static inline bool waitq_empty(struct waitq *q)
 
 // Implemented by epoll: an event for the item that embeds this waiter. Called with the queue's lock held.
 void waiter_epoll_fire(struct waiter *w, u32 events);
+void waiter_async_fire(struct waiter *w, u32 events) __attribute__((weak));
 
 // Sleeps until a wake-up of this thread's sleeper, the deadline (CLOCK_MONOTONIC of the sentry, ns;
 // TIME_NEVER) or an interruption. A wake-up since the last sleep counts: it returns at once. May also return 0 for

@@ -60,7 +60,7 @@ static long dup_from(struct file *f, u64 from, u32 flags)
     return r;
 }
 
-static long set_status(struct file *f, u64 arg)
+static long set_status(struct file *f, int fd, u64 arg)
 {
     u32 want = (u32)arg & SETFL_MASK, old = __atomic_load_n(&f->flags, __ATOMIC_RELAXED);
     if ((want & ~old & O_NOATIME) && f->inode &&
@@ -69,7 +69,7 @@ static long set_status(struct file *f, u64 arg)
     __atomic_store_n(&f->flags, (old & ~(u32)SETFL_MASK) | want, __ATOMIC_RELAXED);
     if (file_ops(f)->flags_changed)
         file_ops(f)->flags_changed(f, old);
-    return 0;
+    return (want ^ old) & O_ASYNC ? file_async_changed(f, fd) : 0;
 }
 
 struct owner_ex {
@@ -114,7 +114,7 @@ static long fcntl_file(struct file *f, int fd, int cmd, u64 arg)
         return -EBADF;
     switch (cmd) {
     case F_SETFL:
-        return set_status(f, arg);
+        return set_status(f, fd, arg);
     case F_GETLK:
     case F_SETLK:
     case F_SETLKW:
@@ -168,7 +168,7 @@ long sys_fcntl(struct task *t, const u64 a[6])
 
 // ---- ioctl -------------------------------------------------------------------------------------
 
-static long set_flag(struct file *f, u32 flag, u64 arg)
+static long set_flag(struct file *f, int fd, u32 flag, u64 arg)
 {
     u32 on;
     int r = get_u32(&on, uaddr(arg));
@@ -181,7 +181,7 @@ static long set_flag(struct file *f, u32 flag, u64 arg)
         __atomic_fetch_and(&f->flags, ~flag, __ATOMIC_RELAXED);
     if (file_ops(f)->flags_changed)
         file_ops(f)->flags_changed(f, old);
-    return 0;
+    return flag == O_ASYNC ? file_async_changed(f, fd) : 0;
 }
 
 static long ioctl_file(struct file *f, int fd, u32 cmd, u64 arg)
@@ -192,9 +192,9 @@ static long ioctl_file(struct file *f, int fd, u32 cmd, u64 arg)
     case FIONCLEX:
         return fd_set_cloexec(fdtable_current(), fd, false);
     case FIONBIO:
-        return set_flag(f, O_NONBLOCK, arg);
+        return set_flag(f, fd, O_NONBLOCK, arg);
     case FIOASYNC:
-        return set_flag(f, O_ASYNC, arg);
+        return set_flag(f, fd, O_ASYNC, arg);
     default:
         break;
     }

@@ -46,6 +46,8 @@ void file_unref(struct file *f)
         return;
     if (__atomic_load_n(&f->watchers, __ATOMIC_ACQUIRE) && epoll_file_released)
         epoll_file_released(f);
+    if (f->async && file_async_released)
+        file_async_released(f);
     if (f->locks)
         lock_drop_file(f);
     if (file_ops(f)->release)

@@ -69,6 +69,7 @@ struct file {
     const struct cred *cred; // of the opener
     void *priv;             // object of the kind, in the arena
     u64 priv_word;          // small state of the kind
+    void *async;            // O_ASYNC (fs/anon/async.c)
     void *watchers;         // epoll items on this file (fs/anon/epoll.c)
     u32 locks;              // count of flock/OFD locks held through it (release must drop them)
 };
@@ -145,5 +146,10 @@ u32 file_ready(struct file *f);
 // The last reference of a file with watchers is gone, its release has not run: epoll forgets it.
 // file_unref calls it if f->watchers is not NULL. Implemented by fs/anon/epoll.c.
 void epoll_file_released(struct file *f) __attribute__((weak));
+
+// O_ASYNC was set or cleared in f->flags by descriptor `fd`: -ENOMEM. And the last reference of a file with
+// f->async is gone. Implemented by fs/anon/async.c.
+int file_async_changed(struct file *f, int fd) __attribute__((weak));
+void file_async_released(struct file *f) __attribute__((weak));
 
 #endif
