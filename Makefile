@@ -36,16 +36,13 @@ unit: build
 bench: build
 	bench/run
 
-# Guests are the plain build's programs.
-check-sanitize: build
+check-sanitize: | deps
 	test -d build-asan || meson setup build-asan -Db_sanitize=address,undefined -Db_lundef=false >/dev/null
 	ninja -C build-asan
-	BUILD=build-asan tests/check unit
-	tests/run-guest --bailey --bin $(CURDIR)/build-asan/bin/bailey
+	BUILD=build-asan tests/check
 	test -d build-tsan || meson setup build-tsan -Db_sanitize=thread -Db_lundef=false >/dev/null
 	ninja -C build-tsan
-	BUILD=build-tsan tests/check unit
-	tests/run-guest --bailey --bin $(CURDIR)/build-tsan/bin/bailey
+	BUILD=build-tsan tests/check
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/bailey \

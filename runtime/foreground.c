@@ -204,6 +204,7 @@ int foreground_run(struct foreground *f, struct error *e)
         .f = f, .console.fd = -1, .console_slave = -1, .signal_fd = -1, .listen_fd = -1,
         .sandbox = &f->sandbox,
         .config = {
+            .snapshot = f->snapshot,
             .globals = f->globals, .id = f->id, .spec = f->spec, .bundle = f->bundle,
             .rootfs = f->rootfs, .root_shared = f->root_shared, .overlay = f->overlay,
             .overlay_all = f->overlay_all,

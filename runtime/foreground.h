@@ -14,6 +14,7 @@ struct foreground {
     const struct spec *spec;
     const char *pid_file;       // NULL: none
     const char *console_socket; // NULL: none
+    const char *snapshot;       // go on from it; NULL: start
     bool keep;                  // leave the state directory when it has ended
     struct sandbox sandbox;     // of foreground_begin
     bool overlay, overlay_all; // as in sandbox_config

@@ -215,6 +215,7 @@ static void setup_boot(struct setup *u)
     for (int i = 0; i < 3; i++)
         b->stdio[i] = keep(u, c->stdio[i]);
     b->listen_fd = c->listen_fd >= 0 ? keep(u, c->listen_fd) : -1;
+    b->snapshot_fd = c->snapshot ? keep(u, open(c->snapshot, O_RDONLY | O_CLOEXEC)) : -1;
 }
 
 // A memory file with `size` bytes of `buf`.

@@ -22,6 +22,7 @@ struct sandbox_config {
     int stdio[3];       // descriptors of the container's stdio
     int controlling_tty; // terminal that the sentry's session gets; -1
     int listen_fd;      // control socket; -1
+    const char *snapshot; // file to go on from; NULL
     bool foreground;    // ends with bailey
 };
 

@@ -198,6 +198,7 @@ static void visit_boot(struct codec *c, struct boot_message *m)
     codec_fd(c, &m->strace_fd);
     codec_fd(c, &m->control_fd);
     codec_fd(c, &m->listen_fd);
+    codec_fd(c, &m->snapshot_fd);
     if (c->mode == CODEC_DECODE)
         m->memdir_fd = -1;
 }

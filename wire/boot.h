@@ -15,7 +15,7 @@
 #include "wire/codec.h"
 
 #define BOOT_MAGIC 0x746f6f62u // "boot"
-#define BOOT_VERSION 1
+#define BOOT_VERSION 2
 #define BOOT_SIZE_MAX (1u << 20)
 
 enum boot_role { BOOT_SENTRY = 1, BOOT_GOFER = 2 };
@@ -158,6 +158,7 @@ struct boot_message {
     s32 strace_fd;  // --strace lines
     s32 control_fd; // SOCK_SEQPACKET, to the bailey that started the sandbox (wire/control.h)
     s32 listen_fd;  // listening SOCK_SEQPACKET socket in the state directory
+    s32 snapshot_fd; // a snapshot to go on from, instead of starting the process; -1
     // Not transmitted: the sentry's main fills it in. The directory of the sandbox's private tmpfs (its
     // whole root), where memory files with names are made.
     s32 memdir_fd;

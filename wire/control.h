@@ -25,6 +25,7 @@ enum control_type {
     CONTROL_SIGNAL = 2,  // `signal` to `pid` (0: the container's init; see `foreground`)
     CONTROL_WINSIZE = 3, // `rows`, `columns` of the container's terminal
     CONTROL_STACKS = 4,  // what every task does: text
+    CONTROL_SNAPSHOT = 5, // write the sandbox to the file that comes along (SCM_RIGHTS), and go on
     // The sentry's.
     CONTROL_READY = 64,  // created: init is loaded and waits (or runs, with BOOT_AUTOSTART)
     CONTROL_FAILED = 65, // it could not be: `error` and `text`; the sentry ends

@@ -13,7 +13,7 @@
 #include "runtime/spec/spec.h"
 
 struct run_options {
-    const char *bundle, *pid_file, *console_socket;
+    const char *bundle, *pid_file, *console_socket, *from_snapshot;
     s64 preserve_fds;
     bool keep, detach, no_pivot, no_new_keyring, no_subreaper;
 };
@@ -26,6 +26,8 @@ static const struct option options[] = {
      "where the host pid of the container goes", NULL},
     {"console-socket", NULL, OPTION_STRING, OPT(console_socket), "SOCKET",
      "unix socket that receives the terminal's master", NULL},
+    {"from-snapshot", NULL, OPTION_STRING, OPT(from_snapshot), "FILE",
+     "for tests: go on from what `debug --snapshot` wrote, by the same build", NULL},
     {"keep", NULL, OPTION_FLAG, OPT(keep), NULL, "keep the state when the container has ended",
      NULL},
     {"detach", "d", OPTION_FLAG, OPT(detach), NULL, "not supported yet", NULL},
@@ -110,6 +112,7 @@ static int run_run(const struct globals *g, char **argv, struct error *e)
     struct foreground f = {
         .globals = g, .id = argv[used], .pid_file = o.pid_file,
         .console_socket = o.console_socket, .keep = o.keep, .overlay = g->overlay,
+        .snapshot = o.from_snapshot,
     };
     r = foreground_begin(&f, e);
     if (r < 0)

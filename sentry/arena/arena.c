@@ -392,7 +392,9 @@ void arena_get_stats(struct arena_stats *ret)
 {
     *ret = (struct arena_stats){.base = arena->base,
                                 .committed = (u64)arena->top * PAGE_SIZE,
-                                .limit = arena->limit};
+                                .limit = arena->limit,
+                                .meta_size = meta_pages(arena->limit) * PAGE_SIZE};
+    ret->meta_used = page_up(PAGE_SIZE + (u64)(arena->top + 1) * sizeof(struct page_desc));
     ret->allocated = arena->large_pages * PAGE_SIZE;
     for (u32 i = 0; i < CLASS_COUNT; i++)
         ret->allocated += arena->classes[i].live * class_sizes[i];

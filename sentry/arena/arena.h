@@ -48,6 +48,7 @@ enum arena_slot {
     ARENA_SLOT_TMPFS,
     ARENA_SLOT_DEVPTS,
     ARENA_SLOT_MM,
+    ARENA_SLOT_GOFER,
     ARENA_SLOTS = 32
 };
 void **arena_slot(enum arena_slot slot);
@@ -62,6 +63,8 @@ struct arena_stats {
     u64 base;      // address
     u64 committed; // bytes from the base that have ever been used: what a snapshot writes
     u64 allocated; // bytes in live objects (rounded to their classes)
+    u64 meta_size; // bytes of the allocator's own state at the beginning, of which only the
+    u64 meta_used; // ... first so many were ever touched
     u64 limit;
 };
 void arena_get_stats(struct arena_stats *ret);

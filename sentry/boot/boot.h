@@ -16,6 +16,9 @@
 // run, the errno alone says it: bailey words that message). Implemented by kernel/.
 int must_check kernel_boot(const struct boot_message *m);
 
+// Instead of kernel_boot, after a restore: kernel_run starts all tasks. Implemented by kernel/.
+void kernel_boot_restored(void);
+
 // Starts init and returns when it has ended and no other process is left: its status as of wait(2).
 // Implemented by kernel/.
 int must_check kernel_run(void);

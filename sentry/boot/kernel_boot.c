@@ -171,7 +171,7 @@ static int open_stdio(const struct boot_message *m)
         struct file *f;
         if (m->stdio[fd] < 0)
             continue;
-        int r = hostfd_file_new(m->stdio[fd], &f);
+        int r = hostfd_stdio_new(fd, m->stdio[fd], &f);
         if (r)
             return r;
         r = fd_install_at(init_task->files, f, 0, fd);
@@ -321,12 +321,26 @@ int kernel_boot(const struct boot_message *m)
     return r;
 }
 
-int kernel_run(void)
+static bool restored;
+
+void kernel_boot_restored(void)
+{
+    restored = true;
+}
+
+static int start_init(void)
 {
     struct runner *r = runner_reserve();
     if (!r)
-        return 255 << 8;
+        return -EAGAIN;
     runner_start(r, init_task);
+    return 0;
+}
+
+int kernel_run(void)
+{
+    if (restored ? kernel_start_all() : start_init())
+        return 255 << 8;
     int status = kernel_wait_ended();
     if (tty_console())
         tty_console_drain(sched_now() + NSEC_PER_SEC);

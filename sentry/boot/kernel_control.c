@@ -8,6 +8,7 @@
 #include "sentry/fs/tty/job.h"
 #include "sentry/fs/tty/tty.h"
 #include "sentry/kernel/task.h"
+#include "sentry/snapshot/snapshot.h"
 #include "sentry/syscalls/table.h"
 
 int kernel_control_signal(u32 pid, int sig, bool foreground)
@@ -27,6 +28,11 @@ int kernel_control_signal(u32 pid, int sig, bool foreground)
         r = signal_send_process_outside(p, &info);
     process_unref(p);
     return r;
+}
+
+int kernel_control_snapshot(int fd)
+{
+    return snapshot_save(fd);
 }
 
 int kernel_control_winsize(u16 rows, u16 columns)

@@ -18,6 +18,7 @@
 #include "sentry/boot/jail.h"
 #include "sentry/control/control.h"
 #include "sentry/platform/platform.h"
+#include "sentry/snapshot/snapshot.h"
 
 static char explanation[1024];
 
@@ -101,7 +102,16 @@ static int stage_control(struct boot_message *m)
 
 static int stage_kernel(struct boot_message *m)
 {
-    return kernel_boot(m);
+    if (m->snapshot_fd < 0)
+        return kernel_boot(m);
+    int r = snapshot_restore(m->snapshot_fd, m);
+    if (r == -ENOEXEC)
+        boot_explain("the snapshot was written by another build of bailey");
+    else if (r)
+        boot_explain("cannot go on from the snapshot: error %d", -r);
+    host_close(m->snapshot_fd);
+    kernel_boot_restored();
+    return r;
 }
 
 static const struct stage stages[] = {

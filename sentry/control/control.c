@@ -104,7 +104,7 @@ static bool answer_stacks(int fd, u32 id)
 }
 
 // Serves one request; false ends the connection.
-static bool serve(int fd, const struct control_message *m)
+static bool serve(int fd, const struct control_message *m, int passed)
 {
     int r = -ENOSYS;
     switch ((enum control_type)m->type) {
@@ -120,6 +120,9 @@ static bool serve(int fd, const struct control_message *m)
         break;
     case CONTROL_STACKS:
         return answer_stacks(fd, m->id);
+    case CONTROL_SNAPSHOT:
+        r = passed >= 0 ? kernel_control_snapshot(passed) : -EINVAL;
+        break;
     case CONTROL_READY:
     case CONTROL_FAILED:
     case CONTROL_EXIT:
@@ -130,14 +133,26 @@ static bool serve(int fd, const struct control_message *m)
     return m->id == 0 || answer(fd, m->id, r, "", false);
 }
 
-// Reads one packet and serves it; false ends the connection.
+// Reads one packet and serves it; false ends the connection. At most one descriptor comes along.
 static bool receive(int fd)
 {
     struct control_message m;
-    long n = host_sys(SYS_recvfrom, fd, packet_in, sizeof(packet_in), MSG_DONTWAIT, 0, 0);
+    u8 space[CMSG_SPACE(sizeof(int))];
+    struct iovec iov = {packet_in, sizeof(packet_in)};
+    struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = space,
+                       .msg_controllen = sizeof(space)};
+    int passed = -1;
+    long n = host_sys(SYS_recvmsg, fd, &h, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (n == -EAGAIN || n == -EINTR)
         return true;
-    return n > 0 && control_decode(packet_in, (size_t)n, &m) == 0 && serve(fd, &m);
+    struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&h) : NULL;
+    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+        c->cmsg_len == CMSG_LEN(sizeof(int)))
+        memcpy(&passed, CMSG_DATA(c), sizeof(int));
+    bool good = n > 0 && control_decode(packet_in, (size_t)n, &m) == 0 && serve(fd, &m, passed);
+    if (passed >= 0)
+        host_close(passed);
+    return good;
 }
 
 static void accept_client(void)

@@ -30,6 +30,7 @@ bool control_wait_start(void);
 int kernel_control_signal(u32 pid, int sig, bool foreground);
 
 // Sets the size of the container's terminal (SIGWINCH to its foreground group). -ENOTTY without one.
+int kernel_control_snapshot(int fd); // writes a snapshot of the sandbox to a file; 0 or -errno
 int kernel_control_winsize(u16 rows, u16 columns);
 
 // Writes a description of what each task is doing (name, pid, state, system call, wait) as text to

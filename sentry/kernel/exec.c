@@ -203,6 +203,7 @@ static void swap_memory(struct task *t, struct loader_image *image)
     memcpy(t->comm, image->comm, sizeof(t->comm));
     mutex_unlock(&p->lock);
     mm_set_current(t->mm, t->thread);
+    t->sleeper.thread = t->thread;
     if (old_thread)
         platform_thread_exit(old_thread);
     mm_unref(old);

@@ -213,6 +213,7 @@ static void release_parts(struct task *t)
     if (thread)
         platform_thread_exit(thread);
     mm_set_current(NULL, 0);
+    t->sleeper.thread = 0;
     mm_unref(mm);
     task_release_vfork(t);
     t->files = files; // file operations may ask for it

@@ -75,6 +75,11 @@ void kernel_attach(void);
 void kernel_stop_all(void);
 void kernel_resume_all(void);
 
+// After a restore (attached, files and memory files there): gives every address space and task its half in the platform
+// again. The tasks are as kernel_stop_all left them; kernel_start_all runs them. -errno of the host.
+int kernel_revive(void) must_check;
+int kernel_start_all(void) must_check;
+
 // Ends all: SIGKILL to every process.
 void kernel_kill_all(void);
 

@@ -36,6 +36,8 @@ void task_make_current(struct task *t)
     current = t;
     current_sleeper = t ? &t->sleeper : NULL;
     mm_set_current(t ? t->mm : NULL, t ? t->thread : 0);
+    if (t)
+        t->sleeper.thread = t->thread;
 }
 
 // ---- events --------------------------------------------------------------------------------------

@@ -92,6 +92,40 @@ fail:
     return err;
 }
 
+int memfile_each(int (*visit)(void *arg, struct memfile *mf), void *arg)
+{
+    struct memfile *mf;
+    int r = 0;
+    list_for_each(mf, &root()->files, node)
+        if (!r)
+            r = visit(arg, mf);
+    return r;
+}
+
+int memfile_revive(struct memfile *mf)
+{
+    char name[48];
+    struct memfile_side *side = calloc(1, sizeof(*side));
+    if (!side)
+        return -ENOMEM;
+    side->self = mf;
+    memfile_name(name, mf->id);
+    side->fd = host_openat(memdir, name, O_RDWR | O_CREAT | O_EXCL, 0600);
+    int err = side->fd < 0 ? side->fd : host_ftruncate(side->fd, MEMFILE_SIZE);
+    if (!err) {
+        mf->side = side_insert(&sides, side);
+        err = mf->side ? 0 : -ENOMEM;
+    }
+    if (err) {
+        if (side->fd >= 0) {
+            host_close(side->fd);
+            host_unlinkat(memdir, name, 0);
+        }
+        free(side);
+    }
+    return err;
+}
+
 struct memfile *memfile_ref(struct memfile *mf)
 {
     ref_get(&mf->ref);
@@ -135,12 +169,6 @@ int memfile_open_readonly(struct memfile *mf)
     char name[48];
     memfile_name(name, mf->id);
     return host_openat(memdir, name, O_RDONLY, 0);
-}
-
-int memfile_cold_fd(struct memfile *mf, u64 off)
-{
-    struct memfile_side *side = side_of(mf);
-    return side && windows_cold(&side->windows, off) ? side->fd : -1;
 }
 
 u8 *memfile_ptr(struct memfile *mf, u64 off, u64 *ret_avail)

@@ -30,6 +30,11 @@ struct memfile {
 // At boot; see mm_init.
 int memfile_init(int dirfd, u64 limit) must_check;
 
+// For snapshots, while everything is stopped: calls `visit` with each file until it returns an error; and after a
+// restore, makes the file's half on the host again, empty.
+int memfile_each(int (*visit)(void *arg, struct memfile *mf), void *arg) must_check;
+int memfile_revive(struct memfile *mf) must_check;
+
 // An empty file with one reference. -ENOMEM, or the host's error.
 int memfile_new(bool shared, struct memfile **ret) must_check;
 struct memfile *memfile_ref(struct memfile *mf);
@@ -44,9 +49,6 @@ static inline bool memfile_sole(const struct memfile *mf)
 int memfile_fd(struct memfile *mf) must_check;
 // A new read-only descriptor, to be closed by the caller; or -errno.
 int memfile_open_readonly(struct memfile *mf) must_check;
-
-// The descriptor if the contents are better read and written by it than through memfile_ptr, else -1.
-int memfile_cold_fd(struct memfile *mf, u64 off);
 
 // A pointer to its contents and the number of bytes mapped there; NULL. See window.h for how long it is valid.
 u8 *memfile_ptr(struct memfile *mf, u64 off, u64 *ret_avail);

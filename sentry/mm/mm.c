@@ -10,7 +10,6 @@
 #include "sentry/mm/internal.h"
 #include "sentry/mm/safecopy.h"
 #include "sentry/mm/window.h"
-#include "sentry/sched/wait.h"
 #include "sentry/vfs/file.h"
 
 // At fork, private pages that lie in small files are gathered in a larger one of this address space:
@@ -26,9 +25,6 @@ void mm_set_current(struct mm *mm, u32 platform_thread)
 {
     current_mm = mm;
     current_thread = platform_thread;
-    // A sleep tells the platform that the stub need not spin.
-    if (current_sleeper)
-        current_sleeper->thread = platform_thread;
 }
 
 int mm_init(int memdir_fd, u64 memory_limit)
@@ -37,9 +33,10 @@ int mm_init(int memdir_fd, u64 memory_limit)
     return err ? err : safecopy_install();
 }
 
+static u64 next_gen = 1;
+
 static struct mm *mm_alloc(void)
 {
-    static u64 next_gen = 1;
     struct mm *mm = arena_alloc(sizeof(*mm));
     if (!mm)
         return NULL;
@@ -67,6 +64,37 @@ int mm_new(struct mm **ret, u32 *ret_thread)
     }
     *ret = mm;
     return 0;
+}
+
+// The host file of a backing again, by way of the open file that it came from.
+static int revive_backing(struct mm *mm, struct backing *b)
+{
+    b->slot_rw = b->slot_ro = 0;
+    if (b->mf)
+        return 0;
+    const struct file_ops *ops = file_ops(b->file);
+    int fd = ops->map_fd ? ops->map_fd(b->file, b->writable) : -ENODEV;
+    return fd < 0 ? fd : hostmap_get(fd, b->writable, &b->hostmap);
+}
+
+int mm_revive(struct mm *mm, u32 *ret_thread)
+{
+    struct backing *b;
+    next_gen = max(next_gen, (mm->gen >> 36) + 1);
+    int err = platform_as_new(&mm->as, ret_thread);
+    if (err)
+        return err;
+    mm_lock(mm);
+    memset(mm->slots, 0, sizeof(mm->slots));
+    list_for_each(b, &mm->backings, node)
+        if (!err)
+            err = revive_backing(mm, b);
+    for (struct rbnode *n = rb_first(&mm->vmas); n && !err; n = rb_next(n)) {
+        struct vma *v = rb_entry(n, struct vma, node);
+        err = mm_emit(mm, v, v->start, v->end);
+    }
+    mm_unlock(mm);
+    return err;
 }
 
 struct mm *mm_ref(struct mm *mm)

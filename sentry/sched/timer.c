@@ -8,6 +8,7 @@
 #include "abi/errno.h"
 #include "host/host.h"
 #include "sentry/arena/arena.h"
+#include "sentry/sched/aux.h"
 #include "sentry/sched/wait.h"
 
 #define TIMER_STACK (64 * 1024)
@@ -60,14 +61,16 @@ static void thread_sleep(s64 until, u32 seen)
 static void *timer_thread(void *arg)
 {
     struct timers *all = arg;
-    mutex_lock(&all->lock, RANK_TIMER);
     for (;;) {
+        aux_enter();
+        mutex_lock(&all->lock, RANK_TIMER);
         u32 seen = __atomic_load_n(&changed, __ATOMIC_SEQ_CST);
         struct rbnode *n = rb_first(&all->tree);
         struct timer *t = n ? rb_entry(n, struct timer, node) : NULL;
         if (!t || t->deadline > sched_now()) {
             s64 until = t ? t->deadline : TIME_NEVER;
             mutex_unlock(&all->lock);
+            aux_exit();
             thread_sleep(until, seen);
         } else {
             rb_remove(&all->tree, n);
@@ -78,8 +81,8 @@ static void *timer_thread(void *arg)
             if (fn)
                 fn(t);
             __atomic_store_n(&running, NULL, __ATOMIC_SEQ_CST);
+            aux_exit();
         }
-        mutex_lock(&all->lock, RANK_TIMER);
     }
     return NULL;
 }

@@ -223,42 +223,13 @@ static void jump_there(void *arg)
                      : "rbx", "rcx", "r8", "r9", "r10", "r11", "memory");
 }
 
-// Many attacks at once: some wait for ever in there, and are killed together after a while.
-enum { MANY = 120 };
-static pid_t many[MANY];
-static int many_count;
-
-static void attack_finish(void)
-{
-    usleep(200000);
-    for (int i = 0; i < many_count; i++)
-        kill(many[i], SIGKILL);
-    for (int i = 0; i < many_count; i++)
-        t_wait(many[i]);
-    many_count = 0;
-}
-
-static void attack_start(void (*fn)(void *), void *arg)
-{
-    pid_t pid = SYS(fork());
-    if (pid == 0) {
-        setpgid(0, 0);
-        fn(arg);
-        _exit(0);
-    }
-    many[many_count++] = pid;
-    if (many_count == MANY)
-        attack_finish();
-}
-
 TEST(jump_to_the_top)
 {
     for (size_t r = 0; r < sizeof high / sizeof *high; r++)
         for (uintptr_t a = high[r].start; a < high[r].end && a < high[r].start + 16 * PAGE; a += PAGE / 4) {
             struct jump_to j = {a, SYS_getpid, 0, 0, 0};
-            attack_start(jump_there, &j);
+            attack(jump_there, &j);
         }
-    attack_finish();
     alive();
 }
 
@@ -277,24 +248,22 @@ TEST(jump_to_system_call_instructions)
         {0, SYS_arch_prctl, ARCH_SET_GS, 0, 0},
         {0, SYS_execve, (long)"/proc/self/exe", 0, 0},
     };
-    uintptr_t sites[12];
-    volatile int count = 0;
+    volatile int sites = 0;
     catch_faults();
     for (volatile size_t r = 0; r < 2; r++)
         for (volatile uintptr_t a = high[r].start; a < high[r].end; a += PAGE) {
             if (sigsetjmp(jump, 1))
                 continue;
-            const volatile unsigned char *p = (const volatile unsigned char *)a;
-            for (int i = 0; i < PAGE - 1 && count < 12; i++)
-                if (p[i] == 0x0f && p[i + 1] == 0x05)
-                    sites[count++] = a + i;
+            const unsigned char *p = (const unsigned char *)a;
+            for (int i = 0; i < PAGE - 1 && sites < 24; i++)
+                if (*(volatile const unsigned char *)(p + i) == 0x0f && p[i + 1] == 0x05) {
+                    sites++;
+                    for (size_t o = 0; o < sizeof orders / sizeof *orders; o++) {
+                        orders[o].at = a + i;
+                        attack(jump_there, &orders[o]);
+                    }
+                }
         }
-    for (int s = 0; s < count; s++)
-        for (size_t o = 0; o < sizeof orders / sizeof *orders; o++) {
-            orders[o].at = sites[s];
-            attack_start(jump_there, &orders[o]);
-        }
-    attack_finish();
     alive();
 }
 

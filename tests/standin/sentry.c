@@ -22,6 +22,15 @@ int kernel_control_signal(u32 pid, int sig, bool foreground)
     return 0;
 }
 
+int kernel_control_snapshot(int fd)
+{
+    return -ENOSYS;
+}
+
+void kernel_boot_restored(void)
+{
+}
+
 int kernel_control_winsize(u16 rows, u16 columns)
 {
     return -ENOTTY;

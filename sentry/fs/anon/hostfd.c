@@ -29,7 +29,14 @@ struct hostfd {
     bool regular;   // always ready
     bool no_nowait; // the host does not know RWF_NOWAIT for it
     bool readable, writable;
+    u8 stdio; // 1 + index of the container's stdio, 0: none
     struct waitq queue;
+};
+
+// In the arena, at its slot.
+struct hostfd_root {
+    struct mutex attach_lock; // RANK_FILE: guards `attached` of inodes, and what follows
+    struct hostfd *stdio[3];  // those still open
 };
 
 static void host_ready(void *arg, u32 events)
@@ -216,10 +223,16 @@ static long host_file_ioctl(struct file *f, u32 cmd, u64 arg)
     return r < 0 ? r : copy_out(uaddr(arg), buf, size);
 }
 
+static struct hostfd_root *root(void)
+{
+    return arena_slot_get(ARENA_SLOT_HOSTFD, sizeof(struct hostfd_root));
+}
+
 // Guards inode->attached of host inodes against the release of the last file.
 static struct mutex *attach_lock(void)
 {
-    return arena_slot_get(ARENA_SLOT_HOSTFD, sizeof(struct mutex));
+    struct hostfd_root *r = root();
+    return r ? &r->attach_lock : NULL;
 }
 
 static void host_file_release(struct file *f)
@@ -227,8 +240,11 @@ static void host_file_release(struct file *f)
     struct hostfd *h = f->priv;
     mutex_lock(attach_lock(), RANK_FILE);
     bool last = ref_put(&h->ref);
-    if (last)
+    if (last) {
         f->inode->attached = NULL;
+        if (h->stdio)
+            root()->stdio[h->stdio - 1] = NULL;
+    }
     mutex_unlock(attach_lock());
     if (last) {
         hostfd_unwatch(h->handle);
@@ -299,6 +315,38 @@ fail:
     arena_free(h);
     host_close(fd);
     return r;
+}
+
+int hostfd_stdio_new(u32 index, int fd, struct file **ret)
+{
+    int r = hostfd_file_new(fd, ret);
+    if (r)
+        return r;
+    struct hostfd *h = (*ret)->priv;
+    mutex_lock(attach_lock(), RANK_FILE);
+    h->stdio = (u8)(index + 1);
+    root()->stdio[index] = h;
+    mutex_unlock(attach_lock());
+    return 0;
+}
+
+int hostfd_reattach(u32 index, int fd)
+{
+    struct hostfd *h = root() ? root()->stdio[index] : NULL;
+    struct statx st;
+    int flags = host_fcntl(fd, F_GETFL, 0);
+    if (!h || flags < 0 || host_fstatx(fd, &st)) {
+        host_close(fd);
+        return flags < 0 ? flags : 0;
+    }
+    // A file's kind says what positions mean to it, so a stream stays one and a regular file's reads just never wait.
+    h->regular = S_ISREG(st.stx_mode) || S_ISBLK(st.stx_mode) || S_ISDIR(st.stx_mode);
+    h->no_nowait = false;
+    h->handle = hostfd_watch(fd, host_ready, h);
+    if (h->handle)
+        return 0;
+    host_close(fd);
+    return -ENOMEM;
 }
 
 int vfs_open_anon(struct inode *i, struct file *f)

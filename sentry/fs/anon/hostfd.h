@@ -17,6 +17,13 @@
 // fstat(2) says of it, its access mode what fcntl(F_GETFL) does. -ENOMEM, -EBADF.
 int hostfd_file_new(int fd, struct file **ret) must_check;
 
+// The container's stdio: as hostfd_file_new, and remembered as number `index` (0..2) for hostfd_reattach.
+int hostfd_stdio_new(u32 index, int fd, struct file **ret) must_check;
+
+// After a restore: gives stdio number `index` its descriptor again (owned from then on), if it is still
+// open anywhere. Its type is the new descriptor's business: what was a pipe may now be a file.
+int hostfd_reattach(u32 index, int fd) must_check;
+
 // ---- the poller ----
 
 // Runs on the poller thread. `arg` is an object of the arena or of the process.

@@ -8,6 +8,7 @@
 #include "host/poll.h"
 #include "sentry/arena/side.h"
 #include "sentry/fs/anon/hostfd.h"
+#include "sentry/sched/aux.h"
 
 #define POLLER_STACK (64 * 1024)
 #define BATCH 16
@@ -37,7 +38,9 @@ static void run_callback(u32 handle, u32 events)
         __atomic_store_n(&running, handle, __ATOMIC_SEQ_CST);
     mutex_unlock(&run_lock);
     if (fn) {
+        aux_enter();
         fn(arg, events);
+        aux_exit();
         __atomic_store_n(&running, 0, __ATOMIC_SEQ_CST);
     }
 }

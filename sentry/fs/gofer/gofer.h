@@ -23,6 +23,9 @@ struct gofer_source {
 // files by name when they are next used. -ENOMEM or the gofer's error.
 int gofer_reattach(struct super *sb, const struct gofer_source *source) must_check;
 
+// The superblock that was mounted as number `number` (from 0), not referenced: NULL when it is gone.
+struct super *gofer_super_by_number(u32 number);
+
 // How many host descriptors this module may keep open at a time, of all mounts (default 1024). Once, at boot.
 void gofer_set_fd_limit(u32 limit);
 

@@ -29,6 +29,8 @@ struct gofer_node;
 // super->priv.
 struct gofer_super {
     struct super *sb;
+    struct list node; // in the list of all, guarded by its lock
+    u32 number;       // in the order of mounting
     u8 remote;    // by messages; does not change
     u8 exclusive; // does not change
     u8 is_file;

@@ -15,6 +15,34 @@
 
 static struct side_table links;
 
+// In the arena, at its slot.
+struct gofer_root {
+    struct mutex lock; // RANK_LEAF
+    struct list supers; // guarded by lock, as is count
+    u32 count;          // ever mounted
+};
+
+static struct gofer_root *gofer_root(void)
+{
+    struct gofer_root *r = arena_slot_get(ARENA_SLOT_GOFER, sizeof(*r));
+    if (r && !r->supers.next)
+        list_init(&r->supers);
+    return r;
+}
+
+struct super *gofer_super_by_number(u32 number)
+{
+    struct gofer_root *r = gofer_root();
+    struct gofer_super *s;
+    struct super *found = NULL;
+    mutex_lock(&r->lock, RANK_LEAF);
+    list_for_each(s, &r->supers, node)
+        if (s->number == number)
+            found = s->sb;
+    mutex_unlock(&r->lock);
+    return found;
+}
+
 struct gofer_link *gofer_link_of(const struct gofer_super *s)
 {
     return side_get(&links, __atomic_load_n(&s->link, __ATOMIC_ACQUIRE));
@@ -67,7 +95,8 @@ static int connect_host(struct gofer_super *s, const struct gofer_source *src, s
 
 static struct gofer_super *super_make(const struct gofer_source *src, u32 flags)
 {
-    struct super *sb = super_new(FS_GOFER, EXT4_SUPER_MAGIC);
+    struct gofer_root *all = gofer_root();
+    struct super *sb = all ? super_new(FS_GOFER, EXT4_SUPER_MAGIC) : NULL;
     struct gofer_super *s = sb ? arena_alloc(sizeof(*s)) : NULL;
     if (!s) {
         if (sb)
@@ -85,6 +114,10 @@ static struct gofer_super *super_make(const struct gofer_source *src, u32 flags)
         sb->flags |= SUPER_READONLY;
     if (!s->exclusive)
         sb->flags |= SUPER_REVALIDATE;
+    mutex_lock(&all->lock, RANK_LEAF);
+    s->number = all->count++;
+    list_push(&all->supers, &s->node);
+    mutex_unlock(&all->lock);
     return s;
 }
 
@@ -148,6 +181,9 @@ static void gofer_destroy(struct super *sb)
     struct gofer_link *link = side_remove(&links, s->link);
     if (link)
         link_free(link);
+    mutex_lock(&gofer_root()->lock, RANK_LEAF);
+    list_remove(&s->node);
+    mutex_unlock(&gofer_root()->lock);
     arena_free(s->table);
     arena_free(s);
     sb->priv = NULL;

@@ -23,6 +23,7 @@
 
 struct host_file {
     int rw, ro;
+    struct inode *owner;
 };
 
 static struct side_table host_files;
@@ -242,6 +243,7 @@ static int to_host(struct inode *i)
     r = copy_tree_out(h->rw, n->tree, n->height, 0);
     if (!r)
         r = host_ftruncate(h->rw, i->size);
+    h->owner = i;
     u32 handle = r ? 0 : side_insert(&host_files, h);
     if (!handle) {
         free_host_file(h);
@@ -252,6 +254,34 @@ static int to_host(struct inode *i)
     n->height = 0;
     __atomic_store_n(&n->host, handle, __ATOMIC_RELEASE);
     return 0;
+}
+
+int tmpfs_host_files_each(int (*visit)(void *arg, struct inode *i, int fd), void *arg)
+{
+    u32 index = 0;
+    int r = 0;
+    for (struct host_file *h; !r && (h = side_next(&host_files, &index));)
+        r = visit(arg, h->owner, h->rw);
+    return r;
+}
+
+int tmpfs_host_file_revive(struct inode *i)
+{
+    struct host_file *h = malloc(sizeof(*h));
+    int r = h ? make_host_file(h) : -ENOMEM;
+    if (r) {
+        free(h);
+        return r;
+    }
+    h->owner = i;
+    r = host_ftruncate(h->rw, i->size);
+    u32 handle = r ? 0 : side_insert(&host_files, h);
+    if (!handle) {
+        free_host_file(h);
+        return r ? r : -ENOMEM;
+    }
+    tmpfs_node(i)->host = handle;
+    return h->rw;
 }
 
 void tmpfs_data_free(struct inode *i)

@@ -28,6 +28,12 @@ int tmpfs_memfd_new(const char *name, u32 flags, struct file **ret) must_check;
 long tmpfs_add_seals(struct file *f, u32 seals) must_check;
 long tmpfs_get_seals(struct file *f) must_check;
 
+// For snapshots, while everything is stopped. Calls `visit` with each file that has moved to the host and its descriptor,
+// until it returns an error; and after a restore, makes such a file an empty one on the host again: its
+// descriptor (borrowed), or -errno.
+int tmpfs_host_files_each(int (*visit)(void *arg, struct inode *i, int fd), void *arg) must_check;
+int tmpfs_host_file_revive(struct inode *i) must_check;
+
 extern const struct fs_type tmpfs_fs_type;
 
 // ---- internal ----------------------------------------------------------------------------------

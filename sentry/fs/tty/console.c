@@ -13,6 +13,7 @@
 #include "sentry/arena/arena.h"
 #include "sentry/fs/anon/hostfd.h"
 #include "sentry/fs/tty/tty_impl.h"
+#include "sentry/sched/aux.h"
 
 #define READABLE (EPOLLIN | EPOLLRDNORM)
 #define WRITABLE (EPOLLOUT | EPOLLWRNORM)
@@ -62,7 +63,9 @@ static void *writer_thread(void *arg)
     u8 buf[PIECE];
     for (;;) {
         u32 seen = __atomic_load_n(&t->drain_word, __ATOMIC_SEQ_CST);
+        aux_enter();
         u32 n = copy_output(t, buf, PIECE);
+        aux_exit();
         if (!n) {
             host_futex_wait(&t->drain_word, seen, NULL, false);
             continue;
@@ -70,7 +73,9 @@ static void *writer_thread(void *arg)
         long r = host_write(writer_fd, buf, n);
         if (r == -EINTR || r == -EAGAIN)
             continue;
+        aux_enter();
         consume_output(t, r < 0 ? n : (u32)r); // nobody is there any more: drop it
+        aux_exit();
     }
     return NULL;
 }
@@ -159,6 +164,19 @@ int tty_console_init(int in_fd, int out_fd, u16 rows, u16 columns)
     *arena_slot(ARENA_SLOT_TTY) = t;
     console_input_room(t);
     return 0;
+}
+
+int tty_console_reattach(int in_fd, int out_fd)
+{
+    struct tty *t = tty_console();
+    if (!t)
+        return 0;
+    t->in_watch = hostfd_watch(in_fd, host_input, t);
+    writer_fd = out_fd;
+    int r = t->in_watch ? writer_start(t) : -ENOMEM;
+    if (!r)
+        console_input_room(t);
+    return r;
 }
 
 int tty_console_open(struct file **ret)

@@ -21,6 +21,9 @@ extern const struct file_ops tty_file_ops, ptmx_file_ops;
 // devpts instance shows it as 0. -ENOMEM, -EAGAIN, -EBUSY.
 int tty_console_init(int in_fd, int out_fd, u16 rows, u16 columns) must_check;
 
+// After a restore: gives the console, if there is one, its host descriptors again.
+int tty_console_reattach(int in_fd, int out_fd) must_check;
+
 // The console, not referenced; NULL when there is none.
 struct tty *tty_console(void);
 
