@@ -78,9 +78,10 @@ static inline int host_sched_yield(void)
     return (int)host_sys(SYS_sched_yield);
 }
 
-static inline int host_setaffinity(const void *mask, u64 size)
+// sched_setaffinity(2); tid 0 is the caller.
+static inline int host_setaffinity(int tid, const void *mask, u64 size)
 {
-    return (int)host_sys(SYS_sched_setaffinity, 0, size, mask);
+    return (int)host_sys(SYS_sched_setaffinity, tid, size, mask);
 }
 
 static inline int host_poll(struct pollfd *fds, u32 count, int timeout_msec)

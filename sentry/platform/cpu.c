@@ -39,7 +39,7 @@ void pt_cpu_follow(u32 cpu)
     if (followed == cpu + 1 || cpu >= CPUS_MAX || !(own_mask[cpu / 64] >> cpu % 64 & 1))
         return;
     mask[cpu / 64] = 1ull << cpu % 64;
-    if (host_setaffinity(mask, sizeof(mask)) >= 0)
+    if (host_setaffinity(0, mask, sizeof(mask)) >= 0)
         followed = cpu + 1;
 }
 
@@ -48,5 +48,19 @@ void pt_cpu_free(void)
     if (!followed)
         return;
     followed = 0;
-    host_setaffinity(own_mask, sizeof(own_mask));
+    host_setaffinity(0, own_mask, sizeof(own_mask));
+}
+
+bool pt_cpu_bind(int tid, u32 cpu)
+{
+    u64 mask[CPUS_MAX / 64] = {0};
+    if (cpu >= CPUS_MAX || !(own_mask[cpu / 64] >> cpu % 64 & 1))
+        return false;
+    mask[cpu / 64] = 1ull << cpu % 64;
+    return host_setaffinity(tid, mask, sizeof(mask)) >= 0;
+}
+
+void pt_cpu_unbind(int tid)
+{
+    host_setaffinity(tid, own_mask, sizeof(own_mask));
 }

@@ -68,6 +68,7 @@ struct pt_expect {
     struct pt_space *space;
     struct pt_thread *thread;
     int fd; // SOCKET: owned
+    bool local; // the stub is to run on our CPU: do not spin for it
     u32 done; // atomic: 0, 1 served
     int error;
 };
@@ -105,6 +106,8 @@ u32 pt_thread_rehandle(struct pt_thread *thread);
 // switch.c: the thread counts (no longer) as one that needs a CPU.
 void pt_thread_busy(struct pt_thread *thread);
 void pt_thread_idle(struct pt_thread *thread);
+// A stub that spins for our order goes to sleep.
+void pt_stub_sleep(struct pt_thread *thread);
 // Gives the stub an order and waits for the event; bounded orders kill a stub that does not
 // answer. The event read from the context, or 0 if the stub is dead.
 // `expect`: announcements are served meanwhile, until it is done.
@@ -130,6 +133,9 @@ u32 pt_cpu_current(void); // or CPU_UNKNOWN
 // The calling thread stays on that CPU from now on, or goes where it likes.
 void pt_cpu_follow(u32 cpu);
 void pt_cpu_free(void);
+// Binds a stub's host thread (its children inherit it), or lets it go where it likes.
+bool pt_cpu_bind(int tid, u32 cpu);
+void pt_cpu_unbind(int tid);
 
 // notify.c
 void pt_notify_init(void);

@@ -148,7 +148,7 @@ static void serve(const struct seccomp_notif *n)
 }
 
 // Receives and serves one announcement if there is one within `msec`.
-static bool serve_one(int msec)
+static bool serve_one(int msec, bool spin)
 {
     struct pollfd p = {.fd = pt.listener, .events = POLLIN};
     union {
@@ -156,7 +156,7 @@ static bool serve_one(int msec)
         u8 room[256]; // of a newer kernel
     } u;
     int r = 0;
-    for (int i = 0; i < SPIN_POLLS && r == 0 && !pt.page->no_spin; i++)
+    for (int i = 0; spin && i < SPIN_POLLS && r == 0 && !pt.page->no_spin; i++)
         r = host_poll(&p, 1, 0);
     if (r == 0)
         r = host_poll(&p, 1, msec);
@@ -188,7 +188,7 @@ bool pt_serve_until(struct pt_expect *e, struct pt_thread *t)
     for (s64 start = host_clock(CLOCK_MONOTONIC); !serve_over(e, t);) {
         u32 seq = __atomic_load_n(&serve_seq, __ATOMIC_ACQUIRE);
         if (mutex_trylock(&serve_lock, RANK_LEAF)) {
-            served |= serve_one(patience);
+            served |= serve_one(patience, !e->local);
             mutex_unlock(&serve_lock);
             __atomic_add_fetch(&serve_seq, 1, __ATOMIC_SEQ_CST);
             if (__atomic_load_n(&serve_waiters, __ATOMIC_SEQ_CST))
@@ -211,7 +211,7 @@ void pt_serve_strays(void)
 {
     struct pollfd p = {.fd = pt.listener, .events = POLLIN};
     while (host_poll(&p, 1, 0) > 0 && mutex_trylock(&serve_lock, RANK_LEAF)) {
-        serve_one(0);
+        serve_one(0, false);
         mutex_unlock(&serve_lock);
     }
 }

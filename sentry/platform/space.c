@@ -75,7 +75,15 @@ static int fork_from(struct pt_thread *parent, u32 *ret_as, u32 *ret_thread)
         return -ENOMEM;
     struct pt_thread *t = pt_thread_alloc(s);
     struct pt_expect e = {.kind = STUB_ANNOUNCE_FORK, .space = s, .thread = t};
+    // Parent, child and we pass the CPU around: on one it takes half the time.
+    pt_stub_sleep(parent);
+    e.local = pt_cpu_bind(parent->tid, pt_cpu_current());
     int r = t ? clone_ordered(parent, &e, ORDER_FORK) : -ENOMEM;
+    if (e.local) {
+        pt_cpu_unbind(parent->tid);
+        if (r == 0)
+            pt_cpu_unbind(t->tid);
+    }
     if (r < 0) {
         space_discard(s);
         return r;
@@ -179,9 +187,7 @@ void platform_thread_exit(u32 thread)
     pt_thread_idle(t);
     t->ctx->ident_on = 0;
     t->event_time = 0;
-    u32 v = TURN_SENTRY;
-    __atomic_compare_exchange_n(&t->ctx->turn, &v, TURN_SENTRY | TURN_SLEEPS, false,
-                                __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    pt_stub_sleep(t);
     park(t);
 }
 

@@ -350,14 +350,19 @@ void platform_interrupt(u32 thread)
     mutex_unlock(&s->lock);
 }
 
+void pt_stub_sleep(struct pt_thread *t)
+{
+    u32 v = TURN_SENTRY;
+    __atomic_compare_exchange_n(&t->ctx->turn, &v, TURN_SENTRY | TURN_SLEEPS, false,
+                                __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
 void platform_block_begin(u32 thread)
 {
     struct pt_thread *t = pt_thread_get(thread);
     if (!t)
         return;
-    u32 v = TURN_SENTRY;
-    __atomic_compare_exchange_n(&t->ctx->turn, &v, TURN_SENTRY | TURN_SLEEPS, false,
-                                __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    pt_stub_sleep(t);
     pt_thread_idle(t);
     t->event_time = 0;
 }
