@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the files of sentry/platform share. Locks, all leaves taken in this order:
+//   struct pt_space.order_lock  carrying out its operations, where several threads do
 //   reap_lock     the table of host pids; reaping
 //   struct pt_space.lock  its operations, threads and flags
 //   table_lock    handles
@@ -41,6 +42,7 @@ struct pt_space {
     u32 handle; // 0: free
     u32 next_handle;
     struct mutex lock;
+    struct mutex order_lock; // held while a list is carried out, if there are several threads
     int pid;        // of the stub process; written once under lock and reap_lock
     int memfd;      // the contexts
     u32 dead;       // atomic; set once
@@ -124,6 +126,8 @@ void pt_ops_unload(struct pt_expect *expect);
 void pt_ops_drop(struct pt_space *space);
 // Carries out whole lists until at most one is left queued (`all`: none). `ret` as in platform_switch.
 int pt_ops_flush(struct pt_thread *thread, bool all, struct platform_event *ret);
+// The space has several threads: all that is queued is carried out before any goes on (by _flush, whatever `all` is).
+bool pt_ops_ordered(const struct pt_space *space);
 // What came of a COMMIT: 0, or the error with `ret` filled.
 int pt_ops_result(struct pt_thread *thread, u32 event, struct platform_event *ret);
 

@@ -264,7 +264,7 @@ int pt_ops_result(struct pt_thread *t, u32 event, struct platform_event *ret)
     return -ESRCH;
 }
 
-int pt_ops_flush(struct pt_thread *t, bool all, struct platform_event *ret)
+static int flush(struct pt_thread *t, bool all, struct platform_event *ret)
 {
     while (__atomic_load_n(&t->space->op_count, __ATOMIC_ACQUIRE) > (all ? 0 : STUB_OPS_MAX - 1)) {
         struct pt_expect expect;
@@ -280,6 +280,22 @@ int pt_ops_flush(struct pt_thread *t, bool all, struct platform_event *ret)
             return r;
     }
     return 0;
+}
+
+bool pt_ops_ordered(const struct pt_space *s)
+{
+    return __atomic_load_n(&s->thread_count, __ATOMIC_RELAXED) > 1;
+}
+
+int pt_ops_flush(struct pt_thread *t, bool all, struct platform_event *ret)
+{
+    if (!pt_ops_ordered(t->space))
+        return flush(t, all, ret);
+    // A list may use descriptors that the one before it installs: no thread may overtake another.
+    mutex_lock_nested(&t->space->order_lock, RANK_LEAF);
+    int r = flush(t, true, ret);
+    mutex_unlock(&t->space->order_lock);
+    return r;
 }
 
 int platform_as_commit(u32 as, u32 thread)

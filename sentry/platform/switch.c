@@ -312,7 +312,9 @@ int platform_switch(u32 thread, struct user_regs *regs, u32 flags, struct platfo
         return 0;
     }
     if (unlikely(__atomic_load_n(&t->space->op_count, __ATOMIC_ACQUIRE))) {
-        int left = pt_ops_flush(t, false, ret) < 0 ? -1 : pt_ops_load(t, &expect);
+        int left = pt_ops_flush(t, false, ret);
+        if (left == 0 && !pt_ops_ordered(t->space))
+            left = pt_ops_load(t, &expect);
         if (left < 0) {
             __atomic_store_n(&t->in_guest, 0, __ATOMIC_RELAXED);
             t->regs_all = true;
