@@ -328,6 +328,12 @@ static bool answer(struct stub_context *ctx)
     return true;
 }
 
+// True for events after which the sentry is likely to want the FP registers, for a signal frame.
+static bool leads_to_signal(u64 nr)
+{
+    return nr == __NR_kill || nr == __NR_tkill || nr == __NR_tgkill;
+}
+
 // A rewritten site was entered; the registers are in ctx->regs.
 void stub_fast(struct stub_context *ctx)
 {
@@ -340,6 +346,11 @@ void stub_fast(struct stub_context *ctx)
     if (answer(ctx))
         resume(ctx, true);
     save_bases(ctx);
+    ctx->fp_saved = 0;
+    if (leads_to_signal(ctx->regs.rax)) {
+        fp_save((char *)ctx + CTX_FP);
+        ctx->fp_saved = 1;
+    }
     post_and_serve(ctx, EVENT_SYSCALL, !(ctx->regs.eflags & EFLAGS_TF));
 }
 
@@ -349,6 +360,7 @@ void stub_interrupted(struct stub_context *ctx)
     if (ctx->fast_rip)
         ctx->regs.rip = ctx->site_rip;
     ctx->regs.orig_rax = (u64)-1;
+    ctx->fp_saved = 0;
     post_and_serve(ctx, EVENT_INTERRUPT, false);
 }
 
@@ -378,6 +390,11 @@ static void copy_gregs(struct user_regs *to, const struct signal_regs *from)
 
 static _Noreturn void post_signal(struct stub_context *ctx)
 {
+    ctx->fp_saved = 0;
+    if (ctx->signo != SIGNAL_SYS || leads_to_signal(ctx->regs.rax)) {
+        fp_save((char *)ctx + CTX_FP);
+        ctx->fp_saved = 1;
+    }
     post_and_serve(ctx, EVENT_SIGNAL, false);
 }
 

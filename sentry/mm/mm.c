@@ -10,6 +10,7 @@
 #include "sentry/mm/internal.h"
 #include "sentry/mm/safecopy.h"
 #include "sentry/mm/window.h"
+#include "sentry/sched/wait.h"
 #include "sentry/vfs/file.h"
 
 // At fork, private pages that lie in small files are gathered in a larger one of this address space:
@@ -25,6 +26,9 @@ void mm_set_current(struct mm *mm, u32 platform_thread)
 {
     current_mm = mm;
     current_thread = platform_thread;
+    // A sleep tells the platform that the stub need not spin.
+    if (current_sleeper)
+        current_sleeper->thread = platform_thread;
 }
 
 int mm_init(int memdir_fd, u64 memory_limit)

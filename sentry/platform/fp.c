@@ -71,9 +71,12 @@ int platform_fp_get(u32 thread, void *xsave)
     struct pt_thread *t = pt_thread_get(thread);
     if (!t)
         return -ESRCH;
-    int r = pt_order_simple(t, ORDER_FP_SAVE, NULL);
-    if (r < 0)
-        return r;
+    // The stub saves them unasked where a signal is likely; what was set and not yet loaded is there too.
+    if (!__atomic_load_n(&t->ctx->fp_saved, __ATOMIC_RELAXED) && !t->fp_load) {
+        int r = pt_order_simple(t, ORDER_FP_SAVE, NULL);
+        if (r < 0)
+            return r;
+    }
     __builtin_memcpy(xsave, (u8 *)t->ctx + CTX_FP, pt.fp_size);
     header_clean(xsave);
     return 0;
