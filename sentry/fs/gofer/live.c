@@ -88,9 +88,9 @@ static struct live *take_victim(void)
     return found;
 }
 
-static void shrink(void)
+static void shrink(u32 limit)
 {
-    while (__atomic_load_n(&pool.fds, __ATOMIC_RELAXED) > pool.limit) {
+    while (__atomic_load_n(&pool.fds, __ATOMIC_RELAXED) > limit) {
         struct live *l = take_victim();
         if (!l)
             return;
@@ -184,6 +184,10 @@ static int open_lacking(struct gofer_node *n, enum live_need need, struct live *
         return -ENOMEM;
     if (!has(n, l, need))
         r = gofer_backend_of(n->super)->open(n, need, l);
+    if (r == -EMFILE || r == -ENFILE) { // others in this process hold more than was thought
+        shrink(__atomic_load_n(&pool.fds, __ATOMIC_RELAXED) / 2);
+        r = gofer_backend_of(n->super)->open(n, need, l);
+    }
     *ret = l;
     return r;
 }
@@ -202,7 +206,7 @@ int live_get(struct gofer_node *n, enum live_need need, struct live **ret)
     if (r < 0)
         live_put(n);
     else
-        shrink();
+        shrink(pool.limit);
     return r;
 }
 
@@ -271,7 +275,7 @@ int live_install(struct gofer_node *n, s32 ro, s32 rw, u32 fid, u32 open_rw)
         gofer_remote_close(n->super, fid, open_rw, 0);
     }
     live_put(n);
-    shrink();
+    shrink(pool.limit);
     return l ? 0 : -ENOMEM;
 }
 
