@@ -41,11 +41,11 @@ check-sanitize: build
 	test -d build-asan || meson setup build-asan -Db_sanitize=address,undefined -Db_lundef=false >/dev/null
 	ninja -C build-asan
 	BUILD=build-asan tests/check unit
-	tests/run-guest --bailey --bin build-asan/bin/bailey
+	tests/run-guest --bailey --bin $(CURDIR)/build-asan/bin/bailey
 	test -d build-tsan || meson setup build-tsan -Db_sanitize=thread -Db_lundef=false >/dev/null
 	ninja -C build-tsan
 	BUILD=build-tsan tests/check unit
-	tests/run-guest --bailey --bin build-tsan/bin/bailey
+	tests/run-guest --bailey --bin $(CURDIR)/build-tsan/bin/bailey
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/bailey \
