@@ -274,6 +274,16 @@ int mm_resolve(struct mm *mm, u64 addr, u32 access, bool force, struct mm_span *
     if (!b)
         return -EFAULT;
     u64 off = covered ? e->off + (addr - e->start) : v->off + (addr - v->start), avail;
+    if (access & MM_COLD) {
+        int fd = b->mf ? memfile_cold_fd(b->mf, off)
+                 : write ? -1 // it would make the file longer
+                         : hostmap_cold_fd(b->hostmap, off);
+        if (fd >= 0) {
+            u64 end = covered ? min(v->end, e->end) : e ? min(v->end, e->start) : v->end;
+            *ret = (struct mm_span){.start = addr, .end = end, .fd = fd, .off = off};
+            return 0;
+        }
+    }
     u8 *p = backing_ptr(b, off, &avail);
     if (!p)
         return -EFAULT;

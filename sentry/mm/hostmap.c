@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sentry/mm/hostmap.h"
 
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <sys/statvfs.h>
 
@@ -42,6 +43,15 @@ static struct hostmap *lookup(const struct statx *st, bool writable)
     return h;
 }
 
+// The host's file systems whose files are no pages, as far as one can meet them in a bind mount. A mapping that the host
+// refuses all the same ends the process that asked for it.
+static bool can_map(u32 fs_type)
+{
+    return fs_type != PROC_SUPER_MAGIC && fs_type != SYSFS_MAGIC && fs_type != DEBUGFS_MAGIC &&
+           fs_type != TRACEFS_MAGIC && fs_type != CGROUP2_SUPER_MAGIC &&
+           fs_type != CGROUP_SUPER_MAGIC && fs_type != PIPEFS_MAGIC && fs_type != SOCKFS_MAGIC;
+}
+
 bool hostmap_exists(int fd, bool writable)
 {
     struct statx st;
@@ -60,7 +70,7 @@ int hostmap_get(int fd, bool writable, u32 *ret)
     int err = host_fstatx(fd, &st);
     if (err)
         return err;
-    u64 dev = (u64)st.stx_dev_major << 32 | st.stx_dev_minor, avail;
+    u64 dev = (u64)st.stx_dev_major << 32 | st.stx_dev_minor;
     struct hostmap **bucket = bucket_of(dev, st.stx_ino), *h;
     mutex_lock(&hostmap_lock, RANK_MEMFILE);
     h = lookup(&st, writable);
@@ -71,6 +81,11 @@ int hostmap_get(int fd, bool writable, u32 *ret)
         *ret = h->handle;
         return 0;
     }
+    err = host_fstatfs(fd, &fs);
+    if (err)
+        return err;
+    if (!can_map((u32)fs.f_type))
+        return -ENODEV;
     h = calloc(1, sizeof(*h));
     if (!h)
         return -ENOMEM;
@@ -81,14 +96,12 @@ int hostmap_get(int fd, bool writable, u32 *ret)
         free(h);
         return err;
     }
-    h->noexec = host_fstatfs(fd, &fs) == 0 && fs.f_flags & ST_NOEXEC;
-    err = -ENOMEM;
-    if (!windows_get(&h->windows, h->fd, 0, writable, &avail, &err) ||
-        !(h->handle = side_insert(&hostmaps, h))) {
-        windows_fini(&h->windows);
+    h->noexec = fs.f_flags & ST_NOEXEC;
+    h->handle = side_insert(&hostmaps, h);
+    if (!h->handle) {
         host_close(h->fd);
         free(h);
-        return err;
+        return -ENOMEM;
     }
     // Two may have been made at once: both work, the second is found first from now on.
     mutex_lock(&hostmap_lock, RANK_MEMFILE);
@@ -151,6 +164,12 @@ bool hostmap_may_exec(u32 handle)
 {
     struct hostmap *h = side_get(&hostmaps, handle);
     return h && !h->noexec;
+}
+
+int hostmap_cold_fd(u32 handle, u64 off)
+{
+    struct hostmap *h = side_get(&hostmaps, handle);
+    return h && windows_cold(&h->windows, off) ? h->fd : -1;
 }
 
 u8 *hostmap_ptr(u32 handle, u64 off, u64 *ret_avail)

@@ -22,6 +22,7 @@ int hostmap_fd(u32 handle); // borrowed; -ESTALE after a restore
 bool hostmap_identity(u32 handle, u64 *ret_dev, u64 *ret_ino) must_check;
 // False if the host refuses to map it executable (a noexec mount).
 bool hostmap_may_exec(u32 handle);
+int hostmap_cold_fd(u32 handle, u64 off); // as memfile_cold_fd; for reading only
 u8 *hostmap_ptr(u32 handle, u64 off, u64 *ret_avail); // as memfile_ptr; faults past the end
 
 #endif

@@ -182,9 +182,13 @@ struct vma *mm_vma_grow(struct mm *mm, u64 addr);
 
 struct mm_span {
     u64 start, end; // guest addresses for which ptr is valid
-    u8 *ptr;        // of start
+    u8 *ptr;        // of start; NULL: use the descriptor
     bool writable;
+    int fd;  // with ptr NULL: where start is at offset `off`
+    u64 off;
 };
+// For mm_resolve: the caller can do with a descriptor instead of a pointer.
+#define MM_COLD 8u
 // Where guest memory at addr is. `access`: MM_READ or MM_WRITE; `force` ignores the protection. -EFAULT, -ENOMEM.
 int mm_resolve(struct mm *mm, u64 addr, u32 access, bool force, struct mm_span *ret) must_check;
 

@@ -171,6 +171,12 @@ int memfile_open_readonly(struct memfile *mf)
     return host_openat(memdir, name, O_RDONLY, 0);
 }
 
+int memfile_cold_fd(struct memfile *mf, u64 off)
+{
+    struct memfile_side *side = side_of(mf);
+    return side && windows_cold(&side->windows, off) ? side->fd : -1;
+}
+
 u8 *memfile_ptr(struct memfile *mf, u64 off, u64 *ret_avail)
 {
     struct memfile_side *side = side_of(mf);

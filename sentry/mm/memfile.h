@@ -50,6 +50,9 @@ int memfile_fd(struct memfile *mf) must_check;
 // A new read-only descriptor, to be closed by the caller; or -errno.
 int memfile_open_readonly(struct memfile *mf) must_check;
 
+// The descriptor if the contents are better read and written by it than through memfile_ptr, else -1.
+int memfile_cold_fd(struct memfile *mf, u64 off);
+
 // A pointer to its contents and the number of bytes mapped there; NULL. See window.h for how long it is valid.
 u8 *memfile_ptr(struct memfile *mf, u64 off, u64 *ret_avail);
 

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "host/host.h"
 #include "sentry/mm/internal.h"
 #include "sentry/mm/safecopy.h"
 #include "sentry/mm/window.h"
@@ -36,22 +37,75 @@ static inline u8 *lookup(const struct mm *mm, u64 addr, bool write, u64 *ret_ava
     return NULL;
 }
 
+static void remember(struct mm *mm, const struct mm_span *span, bool write)
+{
+    u64 gen = __atomic_load_n(&mm->gen, __ATOMIC_RELAXED);
+    cache[write ? 0 : 1] =
+        (struct cached){mm, gen, span->start, span->end, span->ptr, span->writable};
+}
+
 // Finds memory the long way and enters the reader: a pointer, or NULL (reader not entered).
-static u8 *find(struct mm *mm, u64 addr, bool write, bool force, u64 *ret_avail)
+static u8 *find(struct mm *mm, u64 addr, bool write, u64 *ret_avail)
 {
     struct mm_span span;
     mm_lock(mm);
-    int err = mm_resolve(mm, addr, write ? MM_WRITE : MM_READ, force, &span);
-    if (!err)
+    int err = mm_resolve(mm, addr, write ? MM_WRITE : MM_READ, false, &span);
+    if (!err) {
         reader_enter();
-    u64 gen = __atomic_load_n(&mm->gen, __ATOMIC_RELAXED);
+        remember(mm, &span, write);
+    }
     mm_unlock(mm);
     if (err)
         return NULL;
-    if (!force && mm == current_mm)
-        cache[write ? 0 : 1] = (struct cached){mm, gen, span.start, span.end, span.ptr, span.writable};
     *ret_avail = span.end - addr;
     return span.ptr + (addr - span.start);
+}
+
+static u64 move(enum copy_kind kind, u8 *p, u8 *buf, u64 n)
+{
+    if (kind == COPY_IN)
+        return n - safe_copy(buf, p, n);
+    if (kind == COPY_OUT)
+        return n - safe_copy(p, buf, n);
+    return n - safe_zero(p, n);
+}
+
+// The same by the file's descriptor. mm->lock keeps that open.
+static u64 move_cold(enum copy_kind kind, const struct mm_span *span, u8 *buf, u64 n)
+{
+    static const u8 zeros[PAGE_SIZE];
+    long r;
+    if (kind == COPY_IN)
+        r = host_pread(span->fd, buf, n, (s64)span->off);
+    else if (kind == COPY_OUT)
+        r = host_pwrite(span->fd, buf, n, (s64)span->off);
+    else
+        r = host_pwrite(span->fd, zeros, min(n, PAGE_SIZE), (s64)span->off);
+    return r < 0 ? 0 : (u64)r;
+}
+
+// One piece the long way. The number of bytes, 0 for a fault.
+static u64 copy_piece(struct mm *mm, enum copy_kind kind, u8 *buf, u64 addr, u64 size, bool force)
+{
+    bool write = kind != COPY_IN;
+    struct mm_span span;
+    u64 done = 0;
+    mm_lock(mm);
+    int err = mm_resolve(mm, addr, MM_COLD | (write ? MM_WRITE : MM_READ), force, &span);
+    if (!err && !span.ptr) {
+        done = move_cold(kind, &span, buf, min(size, span.end - addr));
+        err = -EAGAIN;
+    } else if (!err) {
+        reader_enter();
+        if (!force && mm == current_mm)
+            remember(mm, &span, write);
+    }
+    mm_unlock(mm);
+    if (err)
+        return done;
+    done = move(kind, span.ptr + (addr - span.start), buf, min(size, span.end - addr));
+    reader_exit();
+    return done;
 }
 
 // Copies up to the first fault; the number of bytes.
@@ -60,29 +114,27 @@ static u64 copy(struct mm *mm, enum copy_kind kind, void *buf, u64 addr, u64 siz
     bool write = kind != COPY_IN;
     u64 done = 0;
     while (done < size) {
-        u64 avail, left;
+        u8 *at = (u8 *)buf + done; // not used by COPY_ZERO
+        u64 avail, n;
         u8 *p = NULL;
         if (likely(!force)) {
             reader_enter();
             p = lookup(mm, addr + done, write, &avail);
-        }
-        if (unlikely(!p)) {
+            if (likely(p)) {
+                u64 want = min(avail, size - done);
+                n = move(kind, p, at, want);
+                reader_exit();
+                done += n;
+                if (unlikely(n < want))
+                    break;
+                continue;
+            }
             reader_exit();
-            p = find(mm, addr + done, write, force, &avail);
-            if (!p)
-                return done;
         }
-        u64 n = min(avail, size - done);
-        if (kind == COPY_IN)
-            left = safe_copy((u8 *)buf + done, p, n);
-        else if (kind == COPY_OUT)
-            left = safe_copy(p, (const u8 *)buf + done, n);
-        else
-            left = safe_zero(p, n);
-        reader_exit();
-        done += n - left;
-        if (left)
+        n = copy_piece(mm, kind, at, addr + done, size - done, force);
+        if (!n)
             break;
+        done += n;
     }
     return done;
 }
@@ -156,7 +208,7 @@ static u32 *word(u64 addr, bool write)
     u8 *p = lookup(current_mm, addr, write, &avail);
     if (!p) {
         reader_exit();
-        p = find(current_mm, addr, write, false, &avail);
+        p = find(current_mm, addr, write, &avail);
     }
     return (u32 *)p;
 }

@@ -191,6 +191,20 @@ u8 *windows_peek(struct windows *w, u64 off, u64 size)
     return p;
 }
 
+bool windows_cold(struct windows *w, u64 off)
+{
+    u64 index = off / WINDOW_SIZE;
+    bool cold = false;
+    mutex_lock(&w->lock, RANK_MEMFILE);
+    if (w->cold < WINDOW_COLD_ACCESSES) {
+        u32 i = find_index(w, index);
+        cold = i == w->count || w->list[i].index != index;
+        w->cold += cold;
+    }
+    mutex_unlock(&w->lock);
+    return cold;
+}
+
 u8 *windows_get(struct windows *w, int fd, u64 off, bool writable, u64 *ret_avail, int *ret_error)
 {
     u64 index = off / WINDOW_SIZE, inside = off % WINDOW_SIZE;

@@ -16,8 +16,13 @@ struct window {
     u8 *base;
 };
 
+// The first accesses to a file are made by pread(2) and pwrite(2): to map a window and to unmap it again costs
+// more than the few that a short-lived program needs.
+#define WINDOW_COLD_ACCESSES 24
+
 struct windows {
     struct mutex lock;
+    u32 cold; // accesses made without a window; guarded by lock
     u32 count, room;
     struct window *list; // sorted by index; guarded by lock
     struct window first; // the one found last
@@ -29,6 +34,9 @@ u8 *windows_get(struct windows *w, int fd, u64 off, bool writable, u64 *ret_avai
 
 // A pointer to [off, off+size) if that is mapped already, else NULL.
 u8 *windows_peek(struct windows *w, u64 off, u64 size);
+
+// True if this access is better made by the file's descriptor (it counts it).
+bool windows_cold(struct windows *w, u64 off);
 
 // Unmaps all, once no reader is inside.
 void windows_fini(struct windows *w);
