@@ -28,6 +28,12 @@ long sys_epoll_wait(struct task *t, const u64 a[6]);
 long sys_epoll_pwait(struct task *t, const u64 a[6]);
 long sys_epoll_pwait2(struct task *t, const u64 a[6]);
 
+// sys_inotify.c
+long sys_inotify_init(struct task *t, const u64 a[6]);
+long sys_inotify_init1(struct task *t, const u64 a[6]);
+long sys_inotify_add_watch(struct task *t, const u64 a[6]);
+long sys_inotify_rm_watch(struct task *t, const u64 a[6]);
+
 // sys_poll.c
 long sys_poll(struct task *t, const u64 a[6]);
 long sys_ppoll(struct task *t, const u64 a[6]);

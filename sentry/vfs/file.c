@@ -6,6 +6,7 @@
 
 #include "sentry/arena/arena.h"
 #include "sentry/vfs/lock.h"
+#include "sentry/vfs/notify.h"
 #include "sentry/vfs/path.h"
 
 struct file *file_new(u16 kind, u32 flags)
@@ -44,6 +45,8 @@ void file_unref(struct file *f)
 {
     if (!f || !ref_put(&f->ref))
         return;
+    if (f->kind > FILE_PATH)
+        notify_file(f, f->may_write ? IN_CLOSE_WRITE : IN_CLOSE_NOWRITE);
     if (__atomic_load_n(&f->watchers, __ATOMIC_ACQUIRE) && epoll_file_released)
         epoll_file_released(f);
     if (f->async && file_async_released)
@@ -93,6 +96,8 @@ long file_read(struct file *f, struct uio *u)
     long r = do_read(f, u, &f->pos);
     if (locked)
         mutex_unlock(&f->pos_lock);
+    if (r > 0)
+        notify_file(f, IN_ACCESS);
     return r;
 }
 
@@ -106,6 +111,8 @@ long file_write(struct file *f, struct uio *u)
     long r = do_write(f, u, &f->pos);
     if (locked)
         mutex_unlock(&f->pos_lock);
+    if (r > 0)
+        notify_file(f, IN_MODIFY);
     return r;
 }
 
@@ -125,7 +132,12 @@ long file_pread(struct file *f, struct uio *u, s64 pos)
     int r = check_position(f, u, pos);
     if (r)
         return r;
-    return f->may_read ? do_read(f, u, &pos) : -EBADF;
+    if (!f->may_read)
+        return -EBADF;
+    long n = do_read(f, u, &pos);
+    if (n > 0)
+        notify_file(f, IN_ACCESS);
+    return n;
 }
 
 long file_pwrite(struct file *f, struct uio *u, s64 pos)
@@ -133,7 +145,12 @@ long file_pwrite(struct file *f, struct uio *u, s64 pos)
     int r = check_position(f, u, pos);
     if (r)
         return r;
-    return f->may_write ? do_write(f, u, &pos) : -EBADF;
+    if (!f->may_write)
+        return -EBADF;
+    long n = do_write(f, u, &pos);
+    if (n > 0)
+        notify_file(f, IN_MODIFY);
+    return n;
 }
 
 // ---- seeking -----------------------------------------------------------------------------------

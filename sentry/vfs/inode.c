@@ -7,6 +7,7 @@
 #include "host/host.h"
 #include "sentry/arena/arena.h"
 #include "sentry/vfs/lock.h"
+#include "sentry/vfs/notify.h"
 #include "sentry/vfs/vfs.h"
 
 s64 vfs_now(void)
@@ -242,6 +243,8 @@ int inode_setattr(struct inode *i, struct attr_change *c, const struct cred *cre
     mutex_unlock(&i->lock);
     if (asked & ATTR_SIZE)
         rwlock_write_unlock(&i->io);
+    if (!r)
+        notify_inode(i, asked & ATTR_SIZE ? IN_MODIFY : IN_ATTRIB, NULL, 0);
     return r;
 }
 

@@ -6,6 +6,7 @@
 
 #include "sentry/vfs/fdtable.h"
 #include "sentry/vfs/vfs.h"
+#include "sentry/vfs/notify.h"
 
 int dir_may_change(struct inode *dir, const struct cred *c)
 {
@@ -91,6 +92,8 @@ static int make_node(int dirfd, const char *name, const struct new_node *like, s
     if (!r)
         r = dentry_instantiate(dir.dentry, &last.name, made, &d);
     mutex_unlock(&di->lock);
+    if (!r)
+        notify_inode(di, IN_CREATE | (S_ISDIR(like->mode) ? IN_ISDIR : 0u), &last.name, 0);
     if (!r && ret)
         *ret = (struct path){mount_ref(dir.mount), d};
     else if (!r)
@@ -170,8 +173,11 @@ static int link_locked(const struct path *dir, const struct last_name *last, str
     mutex_unlock(&target->lock);
     if (!r)
         r = dentry_instantiate(dir->dentry, &last->name, inode_ref(target), &d);
-    if (!r)
+    if (!r) {
         dentry_unref(d);
+        notify_inode(target, IN_ATTRIB, NULL, 0);
+        notify_inode(di, IN_CREATE, &last->name, 0);
+    }
     return r;
 }
 
@@ -238,8 +244,11 @@ static int remove_locked(const struct path *dir, const struct last_name *last, b
         if (!r && want_dir)
             victim->flags |= INODE_DEAD;
         mutex_unlock(&victim->lock);
-        if (!r)
+        if (!r) {
             dentry_drop(d, true);
+            notify_inode(di, IN_DELETE | notify_isdir(victim), &last->name, 0);
+            notify_unlinked(victim);
+        }
     }
     *ret = d; // destroyed outside of the lock
     return r;
@@ -363,6 +372,25 @@ static int check_rights(const struct rename *n)
     return r;
 }
 
+static void tell_renamed(const struct rename *n, struct inode *od, struct inode *nd,
+                         struct inode *old, struct inode *new)
+{
+    u32 cookie = notify_cookie();
+    notify_inode(od, IN_MOVED_FROM | notify_isdir(old), &n->old_last.name, cookie);
+    notify_inode(nd, IN_MOVED_TO | notify_isdir(old), &n->new_last.name, cookie);
+    notify_inode(old, IN_MOVE_SELF, NULL, 0);
+    if (!new)
+        return;
+    if (!(n->flags & RENAME_EXCHANGE)) {
+        notify_unlinked(new);
+        return;
+    }
+    cookie = notify_cookie();
+    notify_inode(nd, IN_MOVED_FROM | notify_isdir(new), &n->new_last.name, cookie);
+    notify_inode(od, IN_MOVED_TO | notify_isdir(new), &n->old_last.name, cookie);
+    notify_inode(new, IN_MOVE_SELF, NULL, 0);
+}
+
 static int rename_locked(struct rename *n)
 {
     struct inode *od = n->old_dir.dentry->inode, *nd = n->new_dir.dentry->inode;
@@ -390,6 +418,7 @@ static int rename_locked(struct rename *n)
         dentry_drop(n->old, false); // no memory for its new name: forget what is cached
         dentry_drop(n->new, true);
     }
+    tell_renamed(n, od, nd, old, new);
     return 0;
 }
 

@@ -6,6 +6,7 @@
 #include "sentry/arena/arena.h"
 #include "sentry/vfs/vfs.h"
 #include "sentry/vfs/walk.h"
+#include "sentry/vfs/notify.h"
 
 // Flags that are of the open itself and not kept in file->flags.
 #define OPEN_ONLY_FLAGS                                                                            \
@@ -116,6 +117,7 @@ static int open_inode(struct inode *i, const struct path *p, u32 flags, struct f
     }
     f->flags = (f->flags & ~(u32)OPEN_ONLY_FLAGS) | GUEST_O_LARGEFILE;
     *ret = f;
+    notify_file(f, IN_OPEN);
     return 0;
 }
 
@@ -207,7 +209,11 @@ static int create_locked(const struct path *dir, const struct name *name, u32 mo
         return r;
     new_node_init(&n, d, S_IFREG | (mode & 07777), c, fs_context_current()->umask);
     r = inode_ops(d)->create(d, name, &n, &made);
-    return r ? r : dentry_instantiate(dir->dentry, name, made, ret);
+    if (!r)
+        r = dentry_instantiate(dir->dentry, name, made, ret);
+    if (!r)
+        notify_inode(d, IN_CREATE, name, 0);
+    return r;
 }
 
 // The last component under a directory, made if it is missing. Walk unlocked.
