@@ -320,8 +320,8 @@ TEST(clone_no_signal_needs_wclone)
     pid_t pid = SYS(clone(set_shared, clone_stack + sizeof clone_stack, CLONE_VM, (void *)5));
     CHECK_ERR(waitpid(pid, &st, 0), ECHILD);
     CHECK_EQ(waitpid(pid, &st, __WCLONE), pid);
-    pid = SYS(clone(set_shared, clone_stack + sizeof clone_stack, CLONE_VM | SIGUSR1, (void *)5));
     signal(SIGUSR1, SIG_IGN);
+    pid = SYS(clone(set_shared, clone_stack + sizeof clone_stack, CLONE_VM | SIGUSR1, (void *)5));
     CHECK_EQ(waitpid(pid, &st, __WALL), pid);
 }
 
