@@ -12,6 +12,9 @@
 #define SIGNAL_SYS 31
 #define SPIN_NSEC 40000  // longest spin: a few times what a sleep and a wake-up cost
 #define BOUND_SECONDS 10 // a stub that carries out an order takes microseconds
+// What guest code that is to leave gets, on a machine however busy: 3 s.
+#define INTERRUPT_TICK_NS 100000000
+#define INTERRUPT_TICKS 30
 #define MISSES_MAX 6
 #define SLEEPS_TO_FOLLOW 8
 
@@ -58,12 +61,13 @@ static bool is_stubs(u32 turn)
     return (turn & ~TURN_SLEEPS) == TURN_STUB;
 }
 
-// Sleeps until it is no longer the stub's turn. False: a bounded wait has lasted too long.
+// Sleeps until it is no longer the stub's turn. False: a bounded wait has lasted too long, or guest code
+// that was made to leave does not: it runs in the stub's own text, where it stands as it likes.
 static bool sleep_for_stub(struct pt_thread *t, bool bounded)
 {
-    struct timespec second = {.tv_sec = 1};
+    static const struct timespec second = {.tv_sec = 1}, tick = {.tv_nsec = INTERRUPT_TICK_NS};
     u32 *turn = &t->ctx->turn;
-    u32 timeouts = 0;
+    u32 timeouts = 0, ticks = 0;
 
     for (;;) {
         u32 v = TURN_STUB;
@@ -73,8 +77,13 @@ static bool sleep_for_stub(struct pt_thread *t, bool bounded)
             return true;
         if (__atomic_load_n(&t->space->dead, __ATOMIC_ACQUIRE))
             return true;
-        int r = host_futex_wait(turn, TURN_STUB | TURN_SLEEPS, bounded ? &second : NULL, true);
-        if (r == -ETIMEDOUT && ++timeouts == BOUND_SECONDS)
+        bool leaving = !bounded && __atomic_load_n(&t->interrupt, __ATOMIC_SEQ_CST);
+        int r = host_futex_wait(turn, TURN_STUB | TURN_SLEEPS, leaving ? &tick : &second, true);
+        if (r != -ETIMEDOUT)
+            continue;
+        if (bounded && ++timeouts == BOUND_SECONDS)
+            return false;
+        if (leaving && ++ticks == INTERRUPT_TICKS)
             return false;
     }
 }
@@ -347,8 +356,10 @@ void platform_interrupt(u32 thread)
         return;
     struct pt_space *s = t->space;
     mutex_lock_nested(&s->lock, RANK_LEAF);
-    if (t->handle == thread && !s->reaped && t->tid)
+    if (t->handle == thread && !s->reaped && t->tid) {
         host_tgkill(s->pid, t->tid, STUB_SIG_INTERRUPT);
+        host_futex_wake(&t->ctx->turn, 1, true); // the sleep for it has a bound from now on
+    }
     mutex_unlock(&s->lock);
 }
 
