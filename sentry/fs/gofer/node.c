@@ -398,6 +398,8 @@ void gofer_evict(struct inode *i)
         return;
     gofer_node_unhash(n);
     live_drop(n);
+    if (i->nlink == 0)
+        gofer_remote_flush(n->super);
     i->priv = NULL;
     node_end(n);
 }

@@ -217,9 +217,14 @@ static inline const struct gofer_backend *gofer_backend_of(const struct gofer_su
 
 // ---- super.c: a superblock's connection to the host --------------------------------------------------
 
+#define GOFER_CLOSE_BATCH 64
+
 struct gofer_link {
     s32 root_fd, write_fd;
     struct channel_pool *pool; // remote
+    struct mutex close_lock;   // GOFER_RANK_POOL; guards what follows
+    u32 close_count;           // fids that are given up, not yet told
+    u32 close_fids[GOFER_CLOSE_BATCH];
 };
 
 // NULL when there is none (after a restore, before gofer_reattach).
@@ -237,8 +242,10 @@ s64 gofer_remote_seek(struct gofer_node *n, u32 fid, s64 off, int whence);
 // The root of what the link serves: its attributes and a fid.
 int gofer_remote_attach(struct gofer_super *s, struct statx *ret, u32 *ret_fid) must_check;
 
-// Gives up fids (zeroes are skipped).
+// Gives up fids (zeroes are skipped). The gofer is told of many at once; gofer_remote_flush tells it now: what it
+// still holds of a removed file takes room on the host's disk.
 void gofer_remote_close(struct gofer_super *s, u32 a, u32 b, u32 c);
+void gofer_remote_flush(struct gofer_super *s);
 
 extern const struct file_ops gofer_file_ops;
 extern const struct inode_ops gofer_inode_ops;

@@ -60,20 +60,52 @@ int gofer_remote_attach(struct gofer_super *s, struct statx *ret, u32 *ret_fid)
     return c.reply.fid && c.reply.flags & FMSG_REPLY_ATTR ? 0 : -EIO;
 }
 
-void gofer_remote_close(struct gofer_super *s, u32 a, u32 b, u32 c)
+// Takes the list of fids to be closed if it has at least `least`: how many.
+static u32 take_closing(struct gofer_link *link, u32 *ret, u32 least)
 {
-    u32 fids[3], count = 0;
-    if (a)
-        fids[count++] = a;
-    if (b)
-        fids[count++] = b;
-    if (c)
-        fids[count++] = c;
-    if (!count || !s->remote)
-        return;
+    u32 count = 0;
+    mutex_lock(&link->close_lock, GOFER_RANK_POOL);
+    if (link->close_count >= least) {
+        count = link->close_count;
+        memcpy(ret, link->close_fids, count * sizeof(u32));
+        link->close_count = 0;
+    }
+    mutex_unlock(&link->close_lock);
+    return count;
+}
+
+static void close_now(struct gofer_super *s, struct gofer_link *link, u32 least)
+{
+    u32 fids[GOFER_CLOSE_BATCH], count = take_closing(link, fids, least);
     struct channel_call m = {
         .head.op = FMSG_CLOSE, .data = fids, .data_size = count * sizeof(u32)};
-    (void)!call(s, &m);
+    if (count)
+        (void)!call(s, &m);
+}
+
+void gofer_remote_close(struct gofer_super *s, u32 a, u32 b, u32 c)
+{
+    const u32 fids[] = {a, b, c};
+    struct gofer_link *link = s->remote ? gofer_link_of(s) : NULL;
+    if (!link)
+        return;
+    for (u32 i = 0; i < array_size(fids); i++) {
+        for (bool placed = !fids[i]; !placed;) {
+            mutex_lock(&link->close_lock, GOFER_RANK_POOL);
+            placed = link->close_count < GOFER_CLOSE_BATCH;
+            if (placed)
+                link->close_fids[link->close_count++] = fids[i];
+            mutex_unlock(&link->close_lock);
+            close_now(s, link, GOFER_CLOSE_BATCH);
+        }
+    }
+}
+
+void gofer_remote_flush(struct gofer_super *s)
+{
+    struct gofer_link *link = s->remote ? gofer_link_of(s) : NULL;
+    if (link)
+        close_now(s, link, 1);
 }
 
 static int remote_lookup(struct gofer_node *dir, const char *name, struct statx *ret,
