@@ -104,8 +104,9 @@ int container_create(struct container *c, const char *root, const char *id, cons
         r = lock_dir(c);
     if (!c->bundle || !c->rootfs)
         r = -ENOMEM;
-    r = r < 0 ? error_errno(e, r, "create %s", c->dir) : container_save(c, e);
+    // No state yet: that is what "creating" looks like.
     if (r < 0) {
+        error_errno(e, r, "create %s", c->dir);
         struct error ignored;
         container_remove(c, &ignored);
         container_close(c);
@@ -179,6 +180,10 @@ static int state_read(struct container *c, struct error *e)
     char text[STATE_SIZE_MAX + 1];
     json_object *o = NULL, *v;
     int fd = openat(c->dir_fd, STATE_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0 && errno == ENOENT) {
+        c->status = CONTAINER_CREATING;
+        return 0;
+    }
     if (fd < 0)
         return error_errno(e, -errno, "open %s/" STATE_FILE, c->dir);
     ssize_t n = read(fd, text, STATE_SIZE_MAX);

@@ -34,7 +34,8 @@ struct container {
 // Checks an id: [A-Za-z0-9_+.-]+, not "." or "..", at most 1024 bytes.
 int container_check_id(const char *id, struct error *e);
 
-// Claims the id under `root` (made if need be), locks it and writes the first state. -EEXIST with
+// Claims the id under `root` (made if need be) and locks it; a directory without state.json is a container that
+// is being created. -EEXIST with
 // "container with given ID already exists". On success the caller ends with container_close.
 int container_create(struct container *c, const char *root, const char *id, const char *bundle,
                      const char *rootfs, struct error *e);

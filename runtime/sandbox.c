@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -211,6 +212,9 @@ static void setup_boot(struct setup *u)
         b->memory_limit = (u64)spec->resources.memory_limit;
     if (spec->resources.pids_limit > 0)
         b->pids_limit = (u64)spec->resources.pids_limit;
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_max != RLIM_INFINITY)
+        b->fds_limit = files.rlim_max; // the launch raises the soft limit to it
     b->cpu_count = (u32)max(sysconf(_SC_NPROCESSORS_ONLN), 1l);
     for (int i = 0; i < 3; i++)
         b->stdio[i] = keep(u, c->stdio[i]);

@@ -81,7 +81,7 @@ static int debug_run(const struct globals *g, char **argv, struct error *e)
     int r = container_open(&c, g->root, argv[used], e);
     if (r < 0)
         return r;
-    if (c.status == CONTAINER_STOPPED) {
+    if (c.status == CONTAINER_STOPPED || c.status == CONTAINER_CREATING) {
         r = error_set(e, -ESRCH, "debug: container not running: %s", c.id);
         container_close(&c);
         return r;
