@@ -97,6 +97,8 @@ int mm_revive(struct mm *mm, u32 *ret_thread)
         struct vma *v = rb_entry(n, struct vma, node);
         err = mm_emit(mm, v, v->start, v->end);
     }
+    if (!err)
+        err = platform_as_commit(mm->as, *ret_thread);
     mm_unlock(mm);
     return err;
 }

@@ -54,7 +54,7 @@ int mm_new(struct mm **ret, u32 *ret_thread) must_check;
 int mm_fork(struct mm *parent, u32 thread, struct mm **ret, u32 *ret_thread) must_check;
 
 // After a restore, for each address space once (its memory files are there again): a new stub with all
-// mappings queued, and one platform thread in it. -errno of the host.
+// mappings, and one platform thread in it. -errno of the host.
 int mm_revive(struct mm *mm, u32 *ret_thread) must_check;
 
 // Each task holds a reference, and whoever looks at another task's mm. The last one ends the
