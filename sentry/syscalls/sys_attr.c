@@ -8,6 +8,7 @@
 #include "sentry/mm/usercopy.h"
 #include "sentry/syscalls/sys_vfs.h"
 #include "sentry/vfs/fdtable.h"
+#include "sentry/vfs/notify.h"
 #include "sentry/vfs/path.h"
 
 // ---- stat --------------------------------------------------------------------------------------
@@ -233,7 +234,11 @@ long sys_faccessat2(struct task *t, const u64 a[6])
 static int change_path(const struct path *p, struct attr_change *c)
 {
     int r = mount_want_write(p->mount);
-    return r ? r : inode_setattr(p->dentry->inode, c, cred_current());
+    if (!r)
+        r = inode_setattr(p->dentry->inode, c, cred_current());
+    if (!r)
+        notify_parent(p, IN_ATTRIB);
+    return r;
 }
 
 static int change_file(struct file *f, struct attr_change *c)
@@ -430,6 +435,8 @@ static long times_at(int dirfd, u64 path, u32 flags, struct times *t)
     if (r)
         return r;
     r = set_times(p.dentry->inode, p.mount, t);
+    if (!r)
+        notify_parent(&p, IN_ATTRIB);
     path_put(&p);
     return r;
 }

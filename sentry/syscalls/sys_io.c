@@ -7,6 +7,7 @@
 #include "sentry/mm/usercopy.h"
 #include "sentry/syscalls/sys_vfs.h"
 #include "sentry/vfs/fdtable.h"
+#include "sentry/vfs/notify.h"
 #include "sentry/vfs/path.h"
 
 #define IO_SIZE_MAX 0x7ffff000ull // as Linux bounds one transfer
@@ -167,6 +168,8 @@ long sys_truncate(struct task *t, const u64 a[6])
         r = inode_write_get(i);
     if (!r) {
         r = truncate_inode(i, NULL, (s64)a[1]);
+        if (!r)
+            notify_parent(&p, IN_MODIFY);
         inode_write_put(i);
     }
     path_put(&p);
@@ -183,6 +186,8 @@ long sys_ftruncate(struct task *t, const u64 a[6])
     long r = -EINVAL;
     if (f.file->inode && S_ISREG(f.file->inode->mode) && f.file->may_write)
         r = truncate_inode(f.file->inode, f.file, (s64)a[1]);
+    if (!r)
+        notify_parent(&f.file->path, IN_MODIFY);
     fd_put(f);
     return r;
 }

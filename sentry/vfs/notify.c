@@ -16,17 +16,16 @@ void notify_inode(struct inode *i, u32 mask, const struct name *name, u32 cookie
         inotify_deliver(i, mask, name ? name->s : NULL, name ? name->size : 0, cookie);
 }
 
-void notify_file(struct file *f, u32 mask)
+void notify_parent(const struct path *p, u32 mask)
 {
     char text[NAME_SIZE_MAX];
     struct inode *dir = NULL;
     u32 size = 0;
 
-    if (likely(!inotify_active || !inotify_active()) || !f->path.dentry || !f->inode)
+    if (likely(!inotify_active || !inotify_active()) || !p->dentry)
         return;
-    mask |= notify_isdir(f->inode);
     tree_read_lock();
-    struct dentry *d = f->path.dentry, *parent = d->parent;
+    struct dentry *d = p->dentry, *parent = d->parent;
     if (parent != d && parent->inode && watched(parent->inode) && !d->deleted &&
         d->name_size <= NAME_SIZE_MAX) {
         dir = inode_ref(parent->inode);
@@ -35,10 +34,17 @@ void notify_file(struct file *f, u32 mask)
     }
     tree_read_unlock();
     if (dir) {
-        inotify_deliver(dir, mask, text, size, 0);
+        inotify_deliver(dir, mask | notify_isdir(p->dentry->inode), text, size, 0);
         inode_unref(dir);
     }
-    notify_inode(f->inode, mask, NULL, 0);
+}
+
+void notify_file(struct file *f, u32 mask)
+{
+    if (likely(!inotify_active || !inotify_active()) || !f->path.dentry || !f->inode)
+        return;
+    notify_parent(&f->path, mask);
+    notify_inode(f->inode, mask | notify_isdir(f->inode), NULL, 0);
 }
 
 void notify_unlinked(struct inode *i)

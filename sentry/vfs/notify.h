@@ -16,6 +16,10 @@ void notify_inode(struct inode *i, u32 mask, const struct name *name, u32 cookie
 // locks.
 void notify_file(struct file *f, u32 mask);
 
+// ... to what a path leads to: told to its directory's watchers only (the inode's own are told by what
+// changes it). Without locks.
+void notify_parent(const struct path *p, u32 mask);
+
 // A name of the inode was removed (unlink, rmdir, or replaced by a rename): its watches end when it was the
 // last.
 void notify_unlinked(struct inode *i);

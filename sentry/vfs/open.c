@@ -204,7 +204,7 @@ static int create_locked(const struct path *dir, const struct name *name, u32 mo
     if (!r)
         r = dir_may_change(d, c);
     if (!r && !inode_ops(d)->create)
-        r = -EACCES;
+        r = d->flags & INODE_NO_CACHE || d->sb->flags & SUPER_REVALIDATE ? -ENOENT : -EACCES;
     if (r)
         return r;
     new_node_init(&n, d, S_IFREG | (mode & 07777), c, fs_context_current()->umask);
