@@ -27,9 +27,16 @@ void task_park(struct task *t)
     mutex_unlock(&k->tasks_lock);
     __atomic_add_fetch(&k->stop_sequence, 1, __ATOMIC_SEQ_CST);
     host_futex_wake(&k->stop_sequence, INT32_MAX, false);
-    u32 seen;
-    while ((seen = __atomic_load_n(&k->stop_requested, __ATOMIC_SEQ_CST)))
-        host_futex_wait(&k->stop_requested, seen, NULL, false);
+    for (;;) {
+        sched_clear_interrupt(&t->sleeper);
+        if (!__atomic_load_n(&k->stop_requested, __ATOMIC_SEQ_CST))
+            break;
+        // One that is to die leaves even so: a sibling that execs may wait for it before it can park.
+        if (t->process->group_exit || t->dying)
+            break;
+        int r = sched_sleep(TIME_NEVER);
+        (void)r;
+    }
     mutex_lock(&k->tasks_lock, RANK_TASKS);
     k->parked--;
     __atomic_store_n(&t->state, state, __ATOMIC_RELAXED);

@@ -62,8 +62,15 @@ void kernel_stop_all(void)
 void kernel_resume_all(void)
 {
     struct kernel *k = the_kernel;
-    if (__atomic_sub_fetch(&k->stop_requested, 1, __ATOMIC_SEQ_CST) == 0)
-        host_futex_wake(&k->stop_requested, INT32_MAX, false);
+    struct process *p;
+    struct task *t;
+    if (__atomic_sub_fetch(&k->stop_requested, 1, __ATOMIC_SEQ_CST))
+        return;
+    mutex_lock(&k->tasks_lock, RANK_TASKS);
+    list_for_each(p, &k->processes, all_node)
+        list_for_each(t, &p->threads, thread_node)
+            sched_wake(&t->sleeper);
+    mutex_unlock(&k->tasks_lock);
 }
 
 void kernel_kill_all(void)

@@ -46,7 +46,7 @@ struct kernel {
     struct list users[USER_HASH_SIZE];
 
     // Stopping all (kernel_stop_all).
-    u32 stop_requested; // futex word: nested count; tasks park while it is not 0
+    u32 stop_requested; // nested count (atomic); tasks park while it is not 0
     u32 parked;         // tasks that are parked, guarded by tasks_lock
     u32 stop_sequence;  // futex word: counts changes of parked and task_count while a stop is asked for
 

@@ -74,7 +74,7 @@ struct user {
 };
 
 // Interrupted calls that continue by restart_syscall(2).
-enum restart_kind { RESTART_NONE, RESTART_NANOSLEEP, RESTART_FUTEX, RESTART_POLL };
+enum restart_kind { RESTART_NONE, RESTART_NANOSLEEP, RESTART_FUTEX, RESTART_POLL, RESTART_SIGWAIT };
 struct restart_block {
     u32 kind;
     u64 a[6]; // as the call defines

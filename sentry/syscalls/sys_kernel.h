@@ -9,5 +9,7 @@
 
 // restart_syscall(2) of a poll(2) (sys_poll.c).
 long sys_poll_restart(struct task *t);
+// ... of a rt_sigtimedwait(2).
+long sys_sigwait_restart(struct task *t);
 
 #endif

@@ -257,9 +257,49 @@ long sys_rt_tgsigqueueinfo(struct task *t, const u64 a[6])
 
 // ---- waiting -------------------------------------------------------------------------------------
 
-long sys_rt_sigtimedwait(struct task *t, const u64 a[6])
+static int wait_for_signal(struct task *t, u64 set, s64 deadline, struct guest_siginfo *ret)
+{
+    // While we sleep they are not blocked, so that they wake us; real_blocked keeps them from being
+    // dropped as ignored.
+    u64 old = t->blocked;
+    int r, sig;
+    mutex_lock(&t->process->lock, RANK_SIGHAND);
+    t->real_blocked = old;
+    mutex_unlock(&t->process->lock);
+    signal_set_mask(t, old & ~set);
+    do {
+        r = sched_sleep(deadline);
+        sig = signal_dequeue(t, set, ret);
+    } while (!r && !sig);
+    signal_set_mask(t, old);
+    mutex_lock(&t->process->lock, RANK_SIGHAND);
+    t->real_blocked = 0;
+    mutex_unlock(&t->process->lock);
+    return sig ? sig : r;
+}
+
+static long take_or_wait(struct task *t, u64 set, u64 info_addr, s64 deadline, bool poll)
 {
     struct guest_siginfo info;
+    int sig = signal_dequeue(t, set, &info);
+    if (!sig)
+        sig = poll ? -ETIMEDOUT : wait_for_signal(t, set, deadline, &info);
+    if (sig == -ETIMEDOUT)
+        return -EAGAIN;
+    if (sig < 0) { // a handler makes it EINTR; else it goes on
+        t->restart = (struct restart_block){RESTART_SIGWAIT, {set, info_addr, (u64)deadline}};
+        return -ERESTART_RESTARTBLOCK;
+    }
+    return info_addr && copy_out(uaddr(info_addr), &info, sizeof(info)) ? -EFAULT : sig;
+}
+
+long sys_sigwait_restart(struct task *t)
+{
+    return take_or_wait(t, t->restart.a[0], t->restart.a[1], (s64)t->restart.a[2], false);
+}
+
+long sys_rt_sigtimedwait(struct task *t, const u64 a[6])
+{
     s64 ts[2], deadline = TIME_NEVER;
     u64 set;
 
@@ -275,28 +315,5 @@ long sys_rt_sigtimedwait(struct task *t, const u64 a[6])
             __builtin_add_overflow(deadline, ts[1] + sched_now(), &deadline))
             deadline = TIME_NEVER;
     }
-    set &= ~SIGNALS_KERNEL_ONLY;
-    int sig = signal_dequeue(t, set, &info);
-    if (!sig && (!a[2] || ts[0] || ts[1])) {
-        // While we sleep they are not blocked, so that they wake us; real_blocked keeps them from being
-        // dropped as ignored.
-        u64 old = t->blocked;
-        mutex_lock(&t->process->lock, RANK_SIGHAND);
-        t->real_blocked = old;
-        mutex_unlock(&t->process->lock);
-        signal_set_mask(t, old & ~set);
-        do {
-            r = sched_sleep(deadline);
-            sig = signal_dequeue(t, set, &info);
-        } while (!r && !sig);
-        signal_set_mask(t, old);
-        mutex_lock(&t->process->lock, RANK_SIGHAND);
-        t->real_blocked = 0;
-        mutex_unlock(&t->process->lock);
-    }
-    if (!sig)
-        return r && r != -ETIMEDOUT ? -EINTR : -EAGAIN;
-    if (a[1] && copy_out(uaddr(a[1]), &info, sizeof(info)))
-        return -EFAULT;
-    return sig;
+    return take_or_wait(t, set & ~SIGNALS_KERNEL_ONLY, a[1], deadline, a[2] && !ts[0] && !ts[1]);
 }

@@ -235,6 +235,8 @@ long sys_restart_syscall(struct task *t, const u64 a[6])
         return futex_restart(t);
     case RESTART_POLL:
         return sys_poll_restart(t);
+    case RESTART_SIGWAIT:
+        return sys_sigwait_restart(t);
     case RESTART_NONE:
         break;
     }
