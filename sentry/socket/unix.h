@@ -89,7 +89,8 @@ struct unix_root {
     struct list in_flight; // sockets that are in flight
     u32 flight_total;      // files of any kind in flight (atomic reads)
     u32 sockets_in_flight; // atomic reads
-    bool collecting;
+    u32 survivors; // sockets in flight after the last collection, guarded by flight
+    u32 skipped;   // times since then that a collection was not thought worth it
 };
 
 struct unix_root *unix_root(void); // NULL when out of memory

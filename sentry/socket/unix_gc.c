@@ -158,8 +158,9 @@ void unix_collect(void)
     list_init(&reached);
     list_init(&msgs);
     mutex_lock(&root->flight, RANK_FLIGHT);
-    if (!root->collecting) {
-        root->collecting = true;
+    // A collection looks at all that is in flight: seldom enough that it costs each caller little.
+    if (++root->skipped * 16 >= root->survivors) {
+        root->skipped = 0;
         mark_candidates(root);
         find_reachable(root, &reached);
         list_for_each(s, &root->in_flight, flight_node) {
@@ -173,7 +174,7 @@ void unix_collect(void)
             s->candidate = false;
         }
         list_splice(&root->in_flight, &reached);
-        root->collecting = false;
+        root->survivors = root->sockets_in_flight;
     }
     mutex_unlock(&root->flight);
     unix_free_messages(&msgs);

@@ -3,6 +3,7 @@
 #include "t.h"
 
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -426,6 +427,61 @@ TEST(rights_of_a_socket_in_itself)
     close(s[1]);
     close(got[0]);
     close(got[1]);
+}
+
+TEST(rights_in_cycles_are_collected)
+{
+    // Each round leaves two sockets that hold each other in their queues, and the write end of a pipe with them. When
+    // they have been collected, nobody holds the pipe any more.
+    int p[2];
+    char c;
+    SYS(pipe(p));
+    for (int i = 0; i < 500; i++) {
+        pair(SOCK_DGRAM);
+        int fds[3] = {s[0], s[1], p[1]};
+        send_fds(s[0], fds, 3);
+        send_fds(s[1], fds, 3);
+        close(s[0]);
+        close(s[1]);
+    }
+    close(p[1]);
+    SYS(fcntl(p[0], F_SETFL, O_NONBLOCK));
+    for (int tries = 0; tries < 1000; tries++) {
+        pair(SOCK_STREAM); // closing a socket is what makes a kernel look
+        close(s[0]);
+        close(s[1]);
+        if (read(p[0], &c, 1) == 0)
+            return;
+        usleep(10000);
+    }
+    CHECK(!"the cycles were collected");
+}
+
+TEST(rights_in_a_deep_chain)
+{
+    // Socket in socket in socket ...: released at once, without depth of stack.
+    int inner = SYS(eventfd(0, 0));
+    for (int i = 0; i < 5000; i++) {
+        pair(SOCK_STREAM);
+        char ch = 'x';
+        struct iovec v = {&ch, 1};
+        char buf[CMSG_SPACE(sizeof(int))] = {0};
+        struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = buf,
+                           .msg_controllen = sizeof(buf)};
+        struct cmsghdr *h = CMSG_FIRSTHDR(&m);
+        h->cmsg_level = SOL_SOCKET;
+        h->cmsg_type = SCM_RIGHTS;
+        h->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(h), &inner, sizeof(int));
+        if (sendmsg(s[0], &m, 0) != 1) { // kernels may bound the depth
+            CHECK_EQ(errno, ETOOMANYREFS);
+            break;
+        }
+        close(inner);
+        close(s[0]);
+        inner = s[1];
+    }
+    close(inner);
 }
 
 TEST(credentials)
