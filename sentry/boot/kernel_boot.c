@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Builds the kernel from the boot message: the parts in order, the mounts (mounts.c), the first process.
 #include <fcntl.h>
-#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -51,8 +50,6 @@ static void set_names(const struct boot_message *m)
 
 static int start_kernel(const struct boot_message *m)
 {
-    // One heap: more would make libc look for CPUs in files that the jail does not have.
-    mallopt(M_ARENA_MAX, 1);
     int r = arena_init(ARENA_LIMIT);
     if (!r)
         r = kernel_init();

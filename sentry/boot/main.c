@@ -18,6 +18,7 @@
 #include "sentry/boot/jail.h"
 #include "sentry/control/control.h"
 #include "sentry/platform/platform.h"
+#include "sentry/syscalls/table.h"
 #include "sentry/snapshot/snapshot.h"
 
 static char explanation[1024];
@@ -145,6 +146,8 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     // One heap: guests' state is in the arena, and to decide on more the allocator would look into /sys.
     mallopt(M_ARENA_MAX, 1);
+    if (argc == 2 && !strcmp(argv[1], "--compat")) // for tools/gen-compat
+        return syscall_write_compat(1) < 0;
     int r = argc >= 2 ? read_message(argv[1], &m) : -EINVAL;
     if (r < 0) {
         static const char usage[] = "bailey-sentry: started by bailey, with a boot message\n";

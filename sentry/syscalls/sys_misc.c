@@ -290,7 +290,14 @@ long sys_membarrier(struct task *t, const u64 a[6])
     return 0;
 }
 
-// ---- keys and the like that are not here -------------------------------------------------------------
+// ---- what is not here ----------------------------------------------------------------------------
+
+// Restartable sequences need to hear of every preemption, and the host preempts guests without telling. C
+// libraries do without.
+long sys_rseq(struct task *t, const u64 a[6])
+{
+    return -ENOSYS;
+}
 
 long sys_seccomp(struct task *t, const u64 a[6])
 {
