@@ -78,25 +78,52 @@ static void apply_set_id(struct exec *x, struct file *image)
         c->egid = image->inode->gid;
 }
 
-static void apply_capabilities(struct cred *c, bool set_id)
-{
-    u64 file_permitted = 0, file_inheritable = 0;
-    bool file_effective = false;
-    bool as_root = !(c->securebits & SECBIT_NOROOT);
+// What a file carries as security.capability (struct vfs_cap_data, revisions 2 and 3).
+struct file_caps {
+    u64 permitted, inheritable;
+    bool effective, present;
+};
 
-    if (as_root && (c->euid == 0 || c->uid == 0)) {
-        file_permitted = file_inheritable = CAPS_ALL;
-        file_effective = c->euid == 0;
-    }
-    if (set_id)
+static void read_file_caps(const struct cred *c, struct file *image, struct file_caps *ret)
+{
+    const struct inode_ops *ops = inode_ops(image->inode);
+    u32 d[6]; // magic and flags, then low and high words of permitted and inheritable
+    *ret = (struct file_caps){0};
+    bool allowed = !c->no_new_privs && image->path.mount &&
+                   !(image->path.mount->flags & MOUNT_NOSUID);
+    if (!allowed || !ops->getxattr)
+        return;
+    long n = ops->getxattr(image->inode, "security.capability", d, sizeof(d));
+    u32 revision = n >= 20 ? d[0] >> 24 : 0;
+    if (revision != 2 && !(revision == 3 && n == 24 && d[5] == 0))
+        return;
+    ret->present = true;
+    ret->permitted = (d[1] | (u64)d[3] << 32) & CAPS_ALL;
+    ret->inheritable = (d[2] | (u64)d[4] << 32) & CAPS_ALL;
+    ret->effective = d[0] & 1;
+}
+
+static int apply_capabilities(struct cred *c, struct file *image, bool set_id)
+{
+    struct file_caps f = {0};
+    bool as_root = !(c->securebits & SECBIT_NOROOT) && (c->euid == 0 || c->uid == 0);
+
+    if (as_root)
+        f = (struct file_caps){.permitted = CAPS_ALL, .inheritable = CAPS_ALL,
+                               .effective = c->euid == 0};
+    else
+        read_file_caps(c, image, &f);
+    if (set_id || f.present)
         c->cap_ambient = 0;
-    u64 ambient = c->cap_ambient;
-    if (as_root && (c->euid == 0 || c->uid == 0))
-        ambient = 0;
-    u64 permitted = (c->cap_inheritable & file_inheritable) |
-                    (file_permitted & c->cap_bounding) | ambient;
+    u64 ambient = as_root ? 0 : c->cap_ambient;
+    u64 permitted =
+        (c->cap_inheritable & f.inheritable) | (f.permitted & c->cap_bounding) | ambient;
+    // A program that does not look at its capabilities must not run with fewer than it asks for.
+    if (f.present && f.effective && (f.permitted & ~permitted))
+        return -EPERM;
     c->cap_permitted = permitted;
-    c->cap_effective = file_effective ? permitted : ambient;
+    c->cap_effective = f.effective ? permitted : ambient;
+    return 0;
 }
 
 static int image_credentials(void *arg, struct file *image, u32 *ret_uid, u32 *ret_euid,
@@ -108,7 +135,9 @@ static int image_credentials(void *arg, struct file *image, u32 *ret_uid, u32 *r
 
     apply_set_id(x, image);
     x->set_id = c->euid != old->euid || c->egid != old->egid;
-    apply_capabilities(c, x->set_id);
+    int r = apply_capabilities(c, image, x->set_id);
+    if (r)
+        return r;
     c->suid = c->fsuid = c->euid;
     c->sgid = c->fsgid = c->egid;
     c->keep_caps = 0;
