@@ -22,8 +22,10 @@ int kernel_control_signal(u32 pid, int sig, bool foreground)
     if (!p)
         return -ESRCH;
     int r = 0;
+    struct process_info i;
+    process_get_info(p, &i);
     if (group > 0)
-        job_signal_pgrp(group, p->session->pid->nr, sig);
+        job_signal_pgrp(group, i.session, sig);
     else
         r = signal_send_process_outside(p, &info);
     process_unref(p);

@@ -493,7 +493,8 @@ static void timer_fired_cpu(struct timer *timer)
 void cpu_timer_update(struct process *p)
 {
     mutex_lock(&p->lock, RANK_SIGHAND);
-    p->cpu_timer_on = timer_arm(&p->cpu_timer, sched_now() + CPU_SAMPLE_MIN) == 0;
+    if (p->thread_count && !p->group_exit) // its exit has not cancelled the timer for good
+        p->cpu_timer_on = timer_arm(&p->cpu_timer, sched_now() + CPU_SAMPLE_MIN) == 0;
     mutex_unlock(&p->lock);
 }
 

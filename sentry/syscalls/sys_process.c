@@ -303,7 +303,9 @@ long sys_getsid(struct task *t, const u64 a[6])
     struct process *p = process_arg(t, (s32)a[0]);
     if (!p)
         return -ESRCH;
-    long r = p->session->pid->nr;
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    long r = p->reaped ? -ESRCH : p->session->pid->nr;
+    mutex_unlock(&the_kernel->tasks_lock);
     process_unref(p);
     return r;
 }
