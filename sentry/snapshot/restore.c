@@ -7,6 +7,7 @@
 #include "host/host.h"
 #include "sentry/arena/arena.h"
 #include "sentry/fs/anon/hostfd.h"
+#include "sentry/fs/anon/timerfd.h"
 #include "sentry/fs/gofer/gofer.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
 #include "sentry/fs/tty/tty.h"
@@ -163,6 +164,8 @@ int snapshot_restore(int fd, const struct boot_message *m)
     kernel_attach();
     clock_init();
     kernel_timers_init();
+    timerfd_attach();
+    file_async_attach();
     vfs_attach(the_kernel->vfs);
     r = mm_init(m->memdir_fd, m->memory_limit);
     if (r)

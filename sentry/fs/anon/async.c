@@ -5,6 +5,7 @@
 #include <fcntl.h>
 
 #include "sentry/arena/arena.h"
+#include "sentry/fs/anon/timerfd.h"
 #include "sentry/fs/tty/job.h"
 #include "sentry/sched/timer.h"
 #include "sentry/vfs/file.h"
@@ -32,6 +33,11 @@ static void async_due(struct timer *timer)
     u32 events = __atomic_exchange_n(&a->events, 0, __ATOMIC_SEQ_CST);
     if (owner && events)
         job_signal_owner(owner, (int)a->file->owner_sig, a->fd, events);
+}
+
+void file_async_attach(void)
+{
+    timer_set_function(TIMER_ASYNC, async_due);
 }
 
 static void async_free(struct async *a)

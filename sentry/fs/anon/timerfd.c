@@ -79,6 +79,11 @@ static void timerfd_fire(struct timer *timer)
         waitq_wake(&t->queue, READABLE);
 }
 
+void timerfd_attach(void)
+{
+    timer_set_function(TIMER_TIMERFD, timerfd_fire);
+}
+
 static bool has_ticks(struct timerfd *t)
 {
     return __atomic_load_n(&t->ticks, __ATOMIC_SEQ_CST) != 0;

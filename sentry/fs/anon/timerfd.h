@@ -19,6 +19,10 @@ int timerfd_set(struct file *f, u32 flags, const struct timerfd_spec *spec,
                 struct timerfd_spec *old) must_check;
 int timerfd_get(struct file *f, struct timerfd_spec *ret) must_check;
 
+// After a restore, before timers run again: enters the functions of the kinds here (timerfd, and async.c's).
+void timerfd_attach(void);
+void file_async_attach(void);
+
 extern const struct file_ops timerfd_file_ops;
 
 #endif
