@@ -103,9 +103,30 @@ int mm_revive(struct mm *mm, u32 *ret_thread)
     return err;
 }
 
+// Carries out what is queued, by the current thread. Failing that, the guest cannot go on.
+static int commit(struct mm *mm)
+{
+    int err = platform_as_pending(mm->as) ? platform_as_commit(mm->as, current_thread) : 0;
+    if (err) {
+        log_warn("mm: the host refused an operation: error %d", -err);
+        platform_as_kill(mm->as);
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+// Threads that leave for the guest at once would carry out their lists side by side, in no order. So
+// as soon as there are several, everything is carried out under the lock.
+static void commit_if_shared(struct mm *mm)
+{
+    if (unlikely(ref_read(&mm->ref) > 1) && current_mm == mm && current_thread)
+        (void)!commit(mm);
+}
+
 struct mm *mm_ref(struct mm *mm)
 {
     ref_get(&mm->ref);
+    commit_if_shared(mm);
     return mm;
 }
 
@@ -138,6 +159,7 @@ static void release_lists(struct list *dead, struct list *dying)
 
 void mm_unlock(struct mm *mm)
 {
+    commit_if_shared(mm);
     if (likely(list_empty(&mm->dead) && list_empty(&mm->dying))) {
         mutex_unlock(&mm->lock);
         return;
@@ -159,14 +181,10 @@ int mm_sync(struct mm *mm)
         mm_kick(mm);
         return 0;
     }
-    int err = platform_as_pending(mm->as) ? platform_as_commit(mm->as, current_thread) : 0;
-    if (err) {
-        log_warn("mm: the host refused an operation: error %d", -err);
-        platform_as_kill(mm->as);
-        return -ENOMEM;
-    }
-    reader_synchronize();
-    return 0;
+    int err = commit(mm);
+    if (!err)
+        reader_synchronize();
+    return err;
 }
 
 static void destroy(struct mm *mm)
