@@ -254,7 +254,7 @@ static void gather_into(struct mm *mm, struct backing *from, struct backing *to)
         from->users++;
         extent_forget(mm, start, start + size);
         extent_set(mm, start, start + size, to, start, false);
-        if (!few && backing_sole(from))
+        if (!few && backing_sole(from) && ref_read(&mm->ref) == 1)
             memfile_punch(from->mf, from_off, size);
         else
             __atomic_store_n(&from->mf->stale, 1, __ATOMIC_RELAXED);
@@ -262,45 +262,6 @@ static void gather_into(struct mm *mm, struct backing *from, struct backing *to)
         struct extent *again = extent_find(mm, start + size);
         next = again ? &again->node : NULL;
     }
-}
-
-// Brings private pages together, so that a process that forks again and again does not leave a trail of
-// files. Pages move to another place of the same file system: the stub's mappings of them are
-// stale until they are emitted again, which the caller does for all pages that are not marked cow. True if
-// anything may have moved.
-static bool gather(struct mm *mm)
-{
-    if (ref_read(&mm->ref) > 1)
-        return false; // other threads may be writing
-
-    struct backing *b, *tmp, *target = NULL;
-    u32 files = 0;
-    u64 most = 0;
-    list_for_each(b, &mm->backings, node) {
-        if (!b->mf || b->mf->shared)
-            continue;
-        files++;
-        u64 pages = backing_sole(b) ? pages_of(mm, b) : 0;
-        if (pages > most) {
-            most = pages;
-            target = b;
-        }
-    }
-    if (files < 2 || !target)
-        return false;
-    target->users++;
-    extent_forget_leftovers(mm, NULL);
-    list_for_each_safe(b, tmp, &mm->backings, node) {
-        if (b == target || !b->mf || b->mf->shared)
-            continue;
-        if (!backing_sole(b) && files <= FILES_MAX)
-            continue;
-        u64 pages = pages_of(mm, b);
-        if (pages && pages <= GATHER_PAGES_MAX)
-            gather_into(mm, b, target);
-    }
-    backing_put(mm, target);
-    return true;
 }
 
 // Makes all private pages copy-on-write and queues their mapping through read-only descriptors.
@@ -335,6 +296,48 @@ static int freeze(struct mm *mm)
     extent_join_all(mm);
     mm_changed(mm);
     return 0;
+}
+
+// Brings private pages together, so that a process that forks again and again does not leave a trail of
+// files. Pages move to another place of the same file system: the stub's mappings of them are
+// stale until they are emitted again, which the caller does for all pages that are not marked cow. True if
+// anything may have moved.
+static bool gather(struct mm *mm)
+{
+    struct backing *b, *tmp, *target = NULL;
+    u32 files = 0;
+    u64 most = 0;
+    list_for_each(b, &mm->backings, node) {
+        if (!b->mf || b->mf->shared)
+            continue;
+        files++;
+        u64 pages = backing_sole(b) ? pages_of(mm, b) : 0;
+        if (pages > most) {
+            most = pages;
+            target = b;
+        }
+    }
+    bool alone = ref_read(&mm->ref) == 1;
+    if (files < (alone ? 2 : FILES_MAX) || !target)
+        return false;
+    target->users++;
+    // Other threads may be writing: not while all is read-only.
+    if (!alone && (freeze(mm) || mm_sync(mm))) {
+        backing_put(mm, target);
+        return false;
+    }
+    extent_forget_leftovers(mm, NULL);
+    list_for_each_safe(b, tmp, &mm->backings, node) {
+        if (b == target || !b->mf || b->mf->shared)
+            continue;
+        if (!backing_sole(b) && files <= FILES_MAX)
+            continue;
+        u64 pages = pages_of(mm, b);
+        if (pages && pages <= GATHER_PAGES_MAX)
+            gather_into(mm, b, target);
+    }
+    backing_put(mm, target);
+    return true;
 }
 
 static int copy_backings(struct mm *parent, struct mm *child)
