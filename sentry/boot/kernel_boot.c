@@ -128,7 +128,10 @@ static int apply_sysctls(const struct boot_message *m)
                 *p = '/';
         int r = proc_sysctl_set(path, m->sysctls[i].value);
         if (r) {
-            boot_explain("sysctl %s: error %d", m->sysctls[i].name, -r);
+            boot_explain("sysctl %s=%s: %s", m->sysctls[i].name, m->sysctls[i].value,
+                         r == -ENOENT    ? "no such setting"
+                         : r == -EACCES  ? "cannot be changed here"
+                                         : "not a value for it");
             return r;
         }
     }

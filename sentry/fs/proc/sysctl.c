@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "host/host.h"
+#include "sentry/arena/arena.h"
 #include "sentry/fs/proc/proc.h"
 
 // ---- texts that are computed -----------------------------------------------------------------------
@@ -101,11 +102,95 @@ static int show_uuid(struct pseudo_ctx *x, struct text *out)
     return 0;
 }
 
+// ---- values that are kept -----------------------------------------------------------------------
+
+// Numbers that are the container's to set and that nothing here acts on yet (System V IPC, the network): kept, so that a
+// configuration that sets them is honoured as far as anybody can tell.
+#define KEPT_MAX 64
+#define KEPT_SIZE 64
+
+struct kept_values {
+    struct mutex lock; // RANK_LEAF
+    struct {
+        u16 table, entry; // table 0: free
+        char text[KEPT_SIZE];
+    } values[KEPT_MAX]; // guarded by lock
+};
+
+static int show_kept(struct pseudo_ctx *x, struct text *out)
+{
+    struct kept_values *k = arena_slot_get(ARENA_SLOT_PROC, sizeof(*k));
+    char text[KEPT_SIZE] = "";
+    if (!k)
+        return -ENOMEM;
+    mutex_lock(&k->lock, RANK_LEAF);
+    for (u32 i = 0; i < KEPT_MAX; i++)
+        if (k->values[i].table == x->ref.table && k->values[i].entry == x->ref.entry)
+            memcpy(text, k->values[i].text, sizeof(text));
+    mutex_unlock(&k->lock);
+    text_str(out, text[0] ? text : pseudo_tables[x->ref.table]->entries[x->ref.entry].text);
+    return 0;
+}
+
+// As many numbers as the default has, tabs between them.
+static int parse_numbers(const char *text, const char *like, char ret[KEPT_SIZE])
+{
+    u32 wanted = 1, used = 0;
+    for (const char *p = like; *p; p++)
+        wanted += *p == '\t';
+    for (u32 i = 0; i < wanted; i++) {
+        char *end;
+        unsigned long long v = strtoull(text, &end, 10);
+        if (end == text || *text == '-')
+            return -EINVAL;
+        int n = snprintf(ret + used, KEPT_SIZE - used, i ? "\t%llu" : "%llu", v);
+        used += (u32)n;
+        if (used + 2 > KEPT_SIZE)
+            return -EINVAL;
+        text = end;
+        while (*text == ' ' || *text == '\t')
+            text++;
+    }
+    if (*text && strcmp(text, "\n"))
+        return -EINVAL;
+    memcpy(ret + used, "\n", 2);
+    return 0;
+}
+
+static int store_kept(struct pseudo_ctx *x, char *text, u32 size)
+{
+    struct kept_values *k = arena_slot_get(ARENA_SLOT_PROC, sizeof(*k));
+    char value[KEPT_SIZE];
+    u32 slot = KEPT_MAX;
+    if (!k)
+        return -ENOMEM;
+    int r = parse_numbers(text, pseudo_tables[x->ref.table]->entries[x->ref.entry].text, value);
+    if (r)
+        return r;
+    mutex_lock(&k->lock, RANK_LEAF);
+    for (u32 i = KEPT_MAX; i-- > 0;) {
+        bool same = k->values[i].table == x->ref.table && k->values[i].entry == x->ref.entry;
+        if (same || (!k->values[i].table && (slot == KEPT_MAX || !k->values[slot].table)))
+            slot = i;
+        if (same)
+            break;
+    }
+    if (slot < KEPT_MAX) {
+        k->values[slot].table = x->ref.table;
+        k->values[slot].entry = x->ref.entry;
+        memcpy(k->values[slot].text, value, sizeof(value));
+    }
+    mutex_unlock(&k->lock);
+    return slot < KEPT_MAX ? 0 : -ENOMEM;
+}
+
 // ---- tables -----------------------------------------------------------------------------------------
 
 #define T(n, t) {.name = n, .mode = S_IFREG | 0444, .text = t}
 #define F(n, s) {.name = n, .mode = S_IFREG | 0444, .show = s}
 #define W(n, s, w) {.name = n, .mode = S_IFREG | 0644, .show = s, .store = w}
+#define K(n, t)                                                                                    \
+    {.name = n, .mode = S_IFREG | 0644, .text = t, .show = show_kept, .store = store_kept}
 #define D(n, t) {.name = n, .mode = S_IFDIR | 0555, .children = t}
 
 static const struct pseudo_entry sys_entries[] = {
@@ -122,9 +207,9 @@ static const struct pseudo_entry kernel_entries[] = {
     W("domainname", show_domainname, store_domainname),
     W("hostname", proc_sys_show_hostname, store_hostname),
     T("kptr_restrict", "1\n"),
-    T("msgmax", "8192\n"),
-    T("msgmnb", "16384\n"),
-    T("msgmni", "32000\n"),
+    K("msgmax", "8192\n"),
+    K("msgmnb", "16384\n"),
+    K("msgmni", "32000\n"),
     T("ngroups_max", "65536\n"),
     T("osrelease", KERNEL_RELEASE "\n"),
     T("ostype", "Linux\n"),
@@ -136,11 +221,11 @@ static const struct pseudo_entry kernel_entries[] = {
     D("random", PSEUDO_PROC_SYS_RANDOM),
     T("randomize_va_space", "2\n"),
     T("sched_child_runs_first", "0\n"),
-    T("sem", "32000\t1024000000\t500\t32000\n"),
-    T("shm_rmid_forced", "0\n"),
-    T("shmall", "18446744073692774399\n"),
-    T("shmmax", "18446744073692774399\n"),
-    T("shmmni", "4096\n"),
+    K("sem", "32000\t1024000000\t500\t32000\n"),
+    K("shm_rmid_forced", "0\n"),
+    K("shmall", "18446744073692774399\n"),
+    K("shmmax", "18446744073692774399\n"),
+    K("shmmni", "4096\n"),
     T("tainted", "0\n"),
     F("threads-max", show_threads_max),
     T("unprivileged_userns_clone", "0\n"),
@@ -211,22 +296,29 @@ static const struct pseudo_entry net_entries[] = {
 const struct pseudo_table proc_sys_net_table = PSEUDO_TABLE(net_entries);
 
 static const struct pseudo_entry core_entries[] = {
-    T("rmem_default", "212992\n"), T("rmem_max", "212992\n"), T("somaxconn", "4096\n"),
-    T("wmem_default", "212992\n"), T("wmem_max", "212992\n"),
+    K("rmem_default", "212992\n"), K("rmem_max", "212992\n"), K("somaxconn", "4096\n"),
+    K("wmem_default", "212992\n"), K("wmem_max", "212992\n"),
 };
 const struct pseudo_table proc_sys_net_core_table = PSEUDO_TABLE(core_entries);
 
 static const struct pseudo_entry ipv4_entries[] = {
-    T("ip_forward", "0\n"),
-    T("ip_local_port_range", "32768\t60999\n"),
-    T("ip_unprivileged_port_start", "1024\n"),
-    T("ping_group_range", "1\t0\n"),
-    T("tcp_rmem", "4096\t131072\t6291456\n"),
-    T("tcp_wmem", "4096\t16384\t4194304\n"),
+    K("ip_forward", "0\n"),
+    K("ip_local_port_range", "32768\t60999\n"),
+    K("ip_unprivileged_port_start", "1024\n"),
+    K("ping_group_range", "1\t0\n"),
+    K("tcp_fin_timeout", "60\n"),
+    K("tcp_keepalive_intvl", "75\n"),
+    K("tcp_keepalive_probes", "9\n"),
+    K("tcp_keepalive_time", "7200\n"),
+    K("tcp_max_syn_backlog", "1024\n"),
+    K("tcp_rmem", "4096\t131072\t6291456\n"),
+    K("tcp_syncookies", "1\n"),
+    K("tcp_tw_reuse", "2\n"),
+    K("tcp_wmem", "4096\t16384\t4194304\n"),
 };
 const struct pseudo_table proc_sys_net_ipv4_table = PSEUDO_TABLE(ipv4_entries);
 
-static const struct pseudo_entry unix_entries[] = {T("max_dgram_qlen", "512\n")};
+static const struct pseudo_entry unix_entries[] = {K("max_dgram_qlen", "512\n")};
 const struct pseudo_table proc_sys_net_unix_table = PSEUDO_TABLE(unix_entries);
 
 // ---- the configuration's sysctls -----------------------------------------------------------------
@@ -241,10 +333,11 @@ int proc_sysctl_set(const char *path, const char *value)
     for (;;) {
         const char *slash = strchrnul(path, '/');
         const struct pseudo_entry *e = NULL;
+        u32 index = 0;
         for (u32 i = 0; !e && i < pseudo_tables[table]->count; i++) {
             const struct pseudo_entry *c = &pseudo_tables[table]->entries[i];
             if (strlen(c->name) == (size_t)(slash - path) && !memcmp(c->name, path, (size_t)(slash - path)))
-                e = c;
+                e = &pseudo_tables[table]->entries[index = i];
         }
         if (!e)
             return -ENOENT;
@@ -262,7 +355,7 @@ int proc_sysctl_set(const char *path, const char *value)
         if (!e->store)
             return -EACCES;
         memcpy(text, value, size + 1);
-        struct pseudo_ctx x = {0};
+        struct pseudo_ctx x = {.ref = {.table = table, .entry = (u16)index}};
         return e->store(&x, text, (u32)size);
     }
 }
