@@ -8,6 +8,7 @@
 //     aN=VALUE    the argument is VALUE
 //     aN&BITS     all of BITS are set in it
 //     aN!BITS     none of BITS is set in it
+// The word ENOSYS instead of conditions lets the call fail with that errno: for calls that libc tries before older ones.
 // VALUE and BITS are numbers or names of the table below, joined by `|`.
 #include <errno.h>
 #include <fcntl.h>
@@ -46,7 +47,8 @@ static const struct {
     N(SECCOMP_IOCTL_NOTIF_RECV), N(SECCOMP_IOCTL_NOTIF_SEND), N(SECCOMP_IOCTL_NOTIF_ID_VALID),
     N(SECCOMP_IOCTL_NOTIF_ADDFD),
     N(SIGKILL), N(SIGSYS), N(SIGABRT),
-    N(CLONE_VM), N(CLONE_THREAD), N(CLONE_NEWUSER), N(CLONE_NEWNS), N(CLONE_NEWPID),
+    N(CLONE_VM), N(CLONE_FS), N(CLONE_FILES), N(CLONE_SIGHAND), N(CLONE_THREAD), N(CLONE_SYSVSEM),
+    N(CLONE_SETTLS), N(CLONE_PARENT_SETTID), N(CLONE_CHILD_CLEARTID), N(CLONE_NEWUSER), N(CLONE_NEWNS), N(CLONE_NEWPID),
     N(CLONE_NEWNET), N(CLONE_NEWIPC), N(CLONE_NEWUTS), N(CLONE_NEWCGROUP),
     N(AF_UNIX), N(SOCK_SEQPACKET),
 #undef N
@@ -97,6 +99,7 @@ static void add_line(scmp_filter_ctx ctx, char *line)
 {
     struct scmp_arg_cmp conditions[6];
     unsigned count = 0;
+    uint32_t action = SCMP_ACT_ALLOW;
     char *save = NULL, *name, *word;
     line[strcspn(line, "#\n")] = 0;
     name = strtok_r(line, " \t", &save);
@@ -112,9 +115,13 @@ static void add_line(scmp_filter_ctx ctx, char *line)
     while ((word = strtok_r(NULL, " \t", &save))) {
         if (count == 6)
             fail("too many conditions", name);
+        if (!strcmp(word, "ENOSYS")) {
+            action = SCMP_ACT_ERRNO(ENOSYS);
+            continue;
+        }
         conditions[count++] = condition_of(word);
     }
-    int r = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, nr, count, conditions);
+    int r = seccomp_rule_add_array(ctx, action, nr, count, conditions);
     if (r < 0 && r != -EEXIST)
         fail(name, strerror(-r));
 }
