@@ -165,6 +165,7 @@ struct stub_context {
     u64 answered;    // stub: calls answered in the stub
     u64 traps;       // stub: signals from the guest
     u32 fp_saved;    // stub: the FP area holds the FP registers
+    u32 stepping;    // stub: the guest came in with the trap flag
     u32 stub_cpu;    // stub: where it last ran
     u32 sentry_cpu;  // sentry: likewise, or CPU_UNKNOWN
 };

@@ -41,9 +41,10 @@ struct message {
 #define RECEIVE_FLAGS 0x40000040 // MSG_DONTWAIT | MSG_CMSG_CLOEXEC
 #define SIGNAL_SYS 31
 #define SIGNAL_ILL 4
+#define SIGNAL_TRAP 5
 #define EFLAGS_TF 0x100
 
-extern const char stub_fork_stop[], stub_thread_stop[], stub_text_end[], stub_resume_begin[], stub_resume_end[];
+extern const char stub_fast_entry[], stub_fork_stop[], stub_thread_stop[], stub_text_end[], stub_resume_begin[], stub_resume_end[];
 
 _Noreturn void stub_resume(struct stub_context *ctx, bool fast);
 _Noreturn void stub_run_on(struct stub_context *ctx, void (*fn)(struct stub_context *));
@@ -343,8 +344,12 @@ void stub_fast(struct stub_context *ctx)
     ctx->site_rip = site;
     ctx->regs.rip = site;
     ctx->regs.rcx = site;
+    if (ctx->stepping) {
+        ctx->stepping = 0;
+        ctx->regs.eflags |= EFLAGS_TF;
+    }
     if (answer(ctx))
-        resume(ctx, true);
+        resume(ctx, !(ctx->regs.eflags & EFLAGS_TF));
     save_bases(ctx);
     ctx->fp_saved = 0;
     if (leads_to_signal(ctx->regs.rax)) {
@@ -430,6 +435,12 @@ void stub_signal(int sig, siginfo_t *info, struct signal_frame *frame)
         // The maker of a task whose pid is the number of uretprobe or uprobe (since Linux 6.11), the
         // calls that no filter sees: they refuse by this signal. Clone has succeeded.
         sc->rax = (u64)PARENT_GOOD;
+        stub_return_to((const u64 *)sc, sc->fpstate, global_page()->fp_features);
+    }
+    if (sig == SIGNAL_TRAP && rip == (u64)stub_fast_entry) {
+        // The guest is single-stepping over a rewritten site: step over the whole call.
+        ctx->stepping = 1;
+        sc->eflags &= ~(u64)EFLAGS_TF;
         stub_return_to((const u64 *)sc, sc->fpstate, global_page()->fp_features);
     }
     if (sig != STUB_SIG_INTERRUPT) {

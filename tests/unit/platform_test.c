@@ -590,8 +590,32 @@ static void run_form(void *fn, bool rewritten)
     guest_free(&g);
 }
 
+// Single steps through the loop, before and after it is rewritten.
+static void step_form(void *fn)
+{
+    struct guest g;
+    u64 calls = 0, steps = 0;
+    guest_new(&g, fn, 0);
+    g.regs.eflags |= 0x100;
+    while (calls < 100) {
+        int kind = guest_run(&g);
+        if (kind == PLATFORM_FAULT) {
+            assert_int_equal(g.event.signo, SIGTRAP);
+            assert_true(++steps < 10000);
+            continue;
+        }
+        assert_int_equal(kind, PLATFORM_SYSCALL);
+        assert_int_equal(g.regs.rdi, calls++);
+        assert_true(g.regs.eflags & 0x100);
+        g.regs.rax = 77;
+    }
+    assert_true(steps > 300);
+    guest_free(&g);
+}
+
 static void test_rewrite(void **state)
 {
+    step_form(guest_form_mov);
     run_form(guest_form_mov, true);
     run_form(guest_form_load, true);
     run_form(guest_form_read, true);
