@@ -123,6 +123,7 @@ struct stub_op {
 #define STUB_OPS_MAX 100
 
 #define CPU_UNKNOWN 0xffffffffu
+#define CPU_ASLEEP 0xfffffffdu // the stub has not run since it was woken
 
 enum stub_ident {
     IDENT_PID,

@@ -147,8 +147,10 @@ static void wait(struct stub_context *ctx)
                                         __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE) ||
             t == (TURN_SENTRY | TURN_SLEEPS))
             call6(__NR_futex, (long)&ctx->turn, FUTEX_WAIT, TURN_SENTRY | TURN_SLEEPS, 0, 0, 0);
-        else if ((t & ~TURN_SLEEPS) == TURN_STUB)
+        else if ((t & ~TURN_SLEEPS) == TURN_STUB) {
+            ctx->stub_cpu = current_cpu();
             return;
+        }
     }
 }
 

@@ -120,7 +120,11 @@ static bool wait_for_stub(struct pt_thread *t, bool bounded, bool spin)
                 goto out;
             __builtin_ia32_pause();
         }
-        if (tsc() - start > limit)
+        // One that was woken and does not come may be waiting for our CPU.
+        u64 spun = tsc() - start;
+        u32 cpu = __atomic_load_n(&t->ctx->stub_cpu, __ATOMIC_RELAXED);
+        if (spun > limit || cpu == pt_cpu_current() ||
+            (cpu == CPU_ASLEEP && spun > pt.spin_cycles / 4))
             break;
     }
 sleep:
@@ -157,8 +161,10 @@ u32 pt_order(struct pt_thread *t, u32 order, u32 flags, bool bounded, struct pt_
     u32 old = __atomic_exchange_n(&ctx->turn, TURN_STUB, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&t->space->dead, __ATOMIC_SEQ_CST))
         return 0;
-    if (old & TURN_SLEEPS)
+    if (old & TURN_SLEEPS) {
+        ctx->stub_cpu = CPU_ASLEEP;
         host_futex_wake(&ctx->turn, 1, true);
+    }
     bool served = expect && pt_serve_until(expect, t);
     if (!wait_for_stub(t, bounded, !served)) {
         log_warn("stub %d does not answer order %u: killed", t->space->pid, order);
