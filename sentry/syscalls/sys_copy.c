@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Calls that move data between two descriptors.
 #include <fcntl.h>
+#include <unistd.h>
 
 #include "sentry/arena/arena.h"
 #include "sentry/fs/pipe/pipe.h"
@@ -43,9 +44,22 @@ static long copy_loop(struct file *in, s64 *in_pos, struct file *out, s64 *out_p
     return done ? (long)done : r;
 }
 
+// The file's own position, by its seek operation: that of a file passed in from outside is the host's.
+static s64 own_position(struct file *f)
+{
+    s64 pos = file_seek(f, 0, SEEK_CUR);
+    return pos < 0 ? 0 : pos;
+}
+
+static void set_own_position(struct file *f, s64 pos)
+{
+    // It was asked for a moment ago: the file has positions.
+    (void)!file_seek(f, pos, SEEK_SET);
+}
+
 static long do_sendfile(struct file *out, struct file *in, struct uaddr offset, u64 count)
 {
-    s64 pos = in->pos;
+    s64 pos = own_position(in);
     if (!in->may_read || !out->may_write)
         return -EBADF;
     if (!file_ops(in)->seekable)
@@ -62,7 +76,7 @@ static long do_sendfile(struct file *out, struct file *in, struct uaddr offset, 
     long r = copy_loop(in, &pos, out, NULL, min(count, COPY_MAX));
     if (uaddr_is_null(offset)) {
         if (r > 0)
-            in->pos = pos;
+            set_own_position(in, pos);
     } else if (copy_out(offset, &pos, sizeof(pos))) {
         return -EFAULT;
     }
@@ -96,9 +110,13 @@ static int check_copy_range(const struct file *in, const struct file *out)
 static long do_copy_range(struct file *in, struct uaddr in_off, struct file *out,
                           struct uaddr out_off, u64 count)
 {
-    s64 in_pos = in->pos, out_pos = out->pos;
+    s64 in_pos, out_pos;
     int r = check_copy_range(in, out);
-    if (!r && !uaddr_is_null(in_off))
+    if (r)
+        return r;
+    in_pos = own_position(in);
+    out_pos = own_position(out);
+    if (!uaddr_is_null(in_off))
         r = copy_in(&in_pos, in_off, sizeof(in_pos));
     if (!r && !uaddr_is_null(out_off))
         r = copy_in(&out_pos, out_off, sizeof(out_pos));
@@ -118,11 +136,11 @@ static long do_copy_range(struct file *in, struct uaddr in_off, struct file *out
         return n;
     r = 0;
     if (uaddr_is_null(in_off))
-        in->pos = in_pos;
+        set_own_position(in, in_pos);
     else
         r = copy_out(in_off, &in_pos, sizeof(in_pos));
     if (uaddr_is_null(out_off))
-        out->pos = out_pos;
+        set_own_position(out, out_pos);
     else if (!r)
         r = copy_out(out_off, &out_pos, sizeof(out_pos));
     return r ? r : n;

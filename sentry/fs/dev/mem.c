@@ -3,6 +3,7 @@
 
 #include "host/host.h"
 #include "sentry/fs/dev/dev.h"
+#include "sentry/mm/mm.h"
 #include "sentry/mm/usercopy.h"
 
 enum { MEM_NULL = 3, MEM_ZERO = 5, MEM_FULL = 7, MEM_RANDOM = 8, MEM_URANDOM = 9, MEM_KMSG = 11 };
@@ -74,6 +75,12 @@ static long dev_ioctl(struct file *f, u32 cmd, u64 arg)
     return copy_out(uaddr(arg), &bits, sizeof(bits));
 }
 
+// Mappings of zero(4) are anonymous memory; the others have none.
+static int dev_map_fd(struct file *f, bool writable)
+{
+    return f->priv_word == MEM_ZERO ? MM_MAP_ANON : -ENODEV;
+}
+
 const struct file_ops dev_file_ops = {
     .name = "mem",
     .read = dev_read,
@@ -81,6 +88,7 @@ const struct file_ops dev_file_ops = {
     .seekable = true,
     .seek = dev_seek,
     .ioctl = dev_ioctl,
+    .map_fd = dev_map_fd,
 };
 
 static int open_mem(u32 minor, struct file *f)
