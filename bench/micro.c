@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Microbenchmarks: `micro ROW ...` (or `micro all`) prints `name value` lines, microseconds for one
-// operation (the median of batches); `micro time N CMD ...` prints the median wall time in milliseconds of N runs.
-// Static, so that the same file runs natively and in every container.
+// operation (the median of batches); `micro time N CMD ...` prints the median wall time in
+// milliseconds of N runs. Static, so that the same file runs natively and in every container.
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>

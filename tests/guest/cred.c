@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// credentials(7), capabilities(7), prctl(2), rlimits, PR_SET_NO_NEW_PRIVS, setgroups(2), sessions' ids.
+// credentials(7), capabilities(7), prctl(2), rlimits, PR_SET_NO_NEW_PRIVS, setgroups(2), sessions'
+// ids.
 #include "t.h"
 
 #include <grp.h>
@@ -195,7 +196,8 @@ TEST(bounding_set)
 static void ambient(void)
 {
     SYS(capget_pid(0));
-    CHECK_ERR(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_CHOWN, 0, 0), EPERM); // not inheritable yet
+    CHECK_ERR(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_CHOWN, 0, 0),
+              EPERM); // not inheritable yet
     caps[0].inheritable |= 1 << CAP_CHOWN;
     SYS(capset_self());
     SYS(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_CHOWN, 0, 0));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// execve(2), execveat(2): arguments, environment, interpreters, limits, close-on-exec, the auxiliary vector.
+// execve(2), execveat(2): arguments, environment, interpreters, limits, close-on-exec, the
+// auxiliary vector.
 #include "t.h"
 
 #include <elf.h>
@@ -70,7 +71,8 @@ static int run(const char *path, char **argv, char **envp, char *out, size_t siz
 
 static void copy_self(const char *to, mode_t mode)
 {
-    int in = SYS(open(self_path, O_RDONLY | O_CLOEXEC)), out = SYS(open(to, O_WRONLY | O_CREAT | O_CLOEXEC, 0700));
+    int in = SYS(open(self_path, O_RDONLY | O_CLOEXEC)),
+        out = SYS(open(to, O_WRONLY | O_CREAT | O_CLOEXEC, 0700));
     static char buf[1 << 16];
     ssize_t n;
     while ((n = read(in, buf, sizeof buf)) > 0)
@@ -83,7 +85,8 @@ static void copy_self(const char *to, mode_t mode)
 TEST(args_and_env)
 {
     char out[512];
-    char *argv[] = {"zero", "@show", "", "two words", NULL}, *envp[] = {"A=1", "EMPTY=", "odd", NULL};
+    char *argv[] = {"zero", "@show", "", "two words", NULL},
+         *envp[] = {"A=1", "EMPTY=", "odd", NULL};
     CHECK_EQ(run(self_path, argv, envp, out, sizeof out), 0);
     CHECK_STR(out, "[zero][@show][][two words]{A=1}{EMPTY=}{odd}");
 }
@@ -157,7 +160,8 @@ TEST(forged_elf)
 
 TEST(truncated_elf_fails_or_dies_alone)
 {
-    // The headers are whole, the segments are not there: exec may succeed, and then a signal ends it.
+    // The headers are whole, the segments are not there: exec may succeed, and then a signal ends
+    // it.
     char *argv[] = {"x", "@exit", "0", NULL}, *envp[] = {NULL};
     char out[16];
     copy_self("short", 0755);
@@ -208,7 +212,8 @@ TEST(shebang_errors_and_nesting)
 
 TEST(close_on_exec)
 {
-    int keep = SYS(open("/dev/null", O_RDONLY)), drop = SYS(open("/dev/null", O_RDONLY | O_CLOEXEC));
+    int keep = SYS(open("/dev/null", O_RDONLY)),
+        drop = SYS(open("/dev/null", O_RDONLY | O_CLOEXEC));
     char k[8], d[8], out[16];
     snprintf(k, sizeof k, "%d", keep);
     snprintf(d, sizeof d, "%d", drop);
@@ -290,7 +295,8 @@ TEST(comm_and_cmdline_and_exe)
         char *argv[] = {"argv zero", "@show", "b", NULL}, *envp[] = {"K=V", NULL};
         close(to[1]);
         close(from[0]);
-        // Its output fills the pipe only slightly: it exits and stays a zombie, so look before exec ends.
+        // Its output fills the pipe only slightly: it exits and stays a zombie, so look before exec
+        // ends.
         execve("./a-long-program-name", argv, envp);
         _exit(99);
     }

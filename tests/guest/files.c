@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// open(2) and its flags, read/write variants, rename(2), link(2), symlink(7), unlink(2), getdents64(2), path walk.
+// open(2) and its flags, read/write variants, rename(2), link(2), symlink(7), unlink(2),
+// getdents64(2), path walk.
 #include "t.h"
 
 #include <dirent.h>
@@ -120,7 +121,8 @@ TEST(access_modes)
     CHECK_EQ(fcntl(r, F_GETFL) & O_ACCMODE, O_RDONLY);
     CHECK_EQ(fcntl(w, F_GETFL) & O_ACCMODE, O_WRONLY);
     SYS(fcntl(w, F_SETFL, O_APPEND | O_NONBLOCK));
-    CHECK_EQ(fcntl(w, F_GETFL) & (O_APPEND | O_NONBLOCK | O_ACCMODE), O_APPEND | O_NONBLOCK | O_WRONLY);
+    CHECK_EQ(fcntl(w, F_GETFL) & (O_APPEND | O_NONBLOCK | O_ACCMODE),
+             O_APPEND | O_NONBLOCK | O_WRONLY);
     CHECK_EQ(write(w, "d", 1), 1);
     CHECK_EQ(size_of("f"), 4);
 }
@@ -128,7 +130,8 @@ TEST(access_modes)
 TEST(append)
 {
     char buf[16] = "";
-    int a = SYS(open("f", O_RDWR | O_CREAT | O_APPEND, 0600)), b = SYS(open("f", O_WRONLY | O_APPEND));
+    int a = SYS(open("f", O_RDWR | O_CREAT | O_APPEND, 0600)),
+        b = SYS(open("f", O_WRONLY | O_APPEND));
     CHECK_EQ(write(a, "one", 3), 3);
     CHECK_EQ(write(b, "two", 3), 3);
     CHECK_EQ(write(a, "3", 1), 1);
@@ -699,8 +702,8 @@ TEST(openat2_resolve)
 TEST(device_nodes_of_dev)
 {
     char buf[64];
-    int n = SYS(open("/dev/null", O_RDWR)), z = SYS(open("/dev/zero", O_RDWR)), u = SYS(open("/dev/urandom", O_RDONLY)),
-        f = SYS(open("/dev/full", O_RDWR));
+    int n = SYS(open("/dev/null", O_RDWR)), z = SYS(open("/dev/zero", O_RDWR)),
+        u = SYS(open("/dev/urandom", O_RDONLY)), f = SYS(open("/dev/full", O_RDWR));
     CHECK_EQ(read(n, buf, 10), 0);
     CHECK_EQ(write(n, buf, 10), 10);
     memset(buf, 1, sizeof buf);

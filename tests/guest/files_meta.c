@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// stat(2), statx(2), chmod(2), chown(2), utimensat(2), access(2), umask(2), xattr(7), truncate(2), fallocate(2), statfs(2).
+// stat(2), statx(2), chmod(2), chown(2), utimensat(2), access(2), umask(2), xattr(7), truncate(2),
+// fallocate(2), statfs(2).
 #include "t.h"
 
 #include <dirent.h>
@@ -43,7 +44,6 @@ static void as_user(void (*fn)(void))
     }
     t_join(pid);
 }
-
 
 TEST(stat_fields)
 {
@@ -398,7 +398,10 @@ TEST(fallocate_modes)
     CHECK_EQ(of("f").st_size, 100);
     SYS(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 2, 3));
     CHECK_EQ(pread(fd, buf, 10, 0), 10);
-    CHECK(memcmp(buf, "01\0\0\0""56789", 10) == 0);
+    CHECK(memcmp(buf,
+                 "01\0\0\0"
+                 "56789",
+                 10) == 0);
     CHECK_ERR(fallocate(fd, 0, -1, 10), EINVAL);
     CHECK_ERR(fallocate(fd, 0, 0, 0), EINVAL);
     CHECK_ERR(fallocate(fd, FALLOC_FL_PUNCH_HOLE, 0, 10), EOPNOTSUPP);

@@ -7,7 +7,8 @@
 #include <sys/mman.h>
 #include <limits.h>
 
-static long futex(void *word, int op, uint32_t val, const struct timespec *ts, void *word2, uint32_t val3)
+static long futex(void *word, int op, uint32_t val, const struct timespec *ts, void *word2,
+                  uint32_t val3)
 {
     return syscall(SYS_futex, word, op, val, ts, word2, val3);
 }
@@ -174,7 +175,8 @@ TEST(between_processes_shared_file)
     uint32_t *a = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     pid_t pid = fork();
     if (pid == 0) {
-        uint32_t *b = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 4096); // another address
+        uint32_t *b =
+            mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 4096); // another address
         while (__atomic_load_n(b, __ATOMIC_SEQ_CST) == 0)
             futex(b, FUTEX_WAIT, 0, NULL, NULL, 0);
         _exit(0);

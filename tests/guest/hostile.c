@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A hostile process harms only itself. Each attack runs in children that may die in any way, but must end
-// (by themselves or by SIGKILL) and must leave the others and the kernel unharmed. Attacks handled here:
-//   - reading, writing, unmapping, protecting and replacing memory at the top of the address space, where
+// A hostile process harms only itself. Each attack runs in children that may die in any way, but
+// must end (by themselves or by SIGKILL) and must leave the others and the kernel unharmed. Attacks
+// handled here:
+//   - reading, writing, unmapping, protecting and replacing memory at the top of the address space,
+//   where
 //     a user-space kernel might keep code of its own;
-//   - jumping to each page there, and to each system-call instruction found there, with forged registers;
+//   - jumping to each page there, and to each system-call instruction found there, with forged
+//   registers;
 //   - odd registers at a system call: stack pointer, flags, segment bases, trap flag;
 //   - bad pointers in each kind of call;
 //   - using up processes, threads, files, memory, mappings, signals, timers, buffers, path depth.
@@ -28,7 +31,9 @@ enum { PAGE = 4096 };
 // Where a helper region may be: near the top of the user's half.
 static const struct {
     uintptr_t start, end;
-} high[] = {{0x7fff00000000, 0x7fff00400000}, {0x7fff10000000, 0x7fff10080000}, {0x7fffffff0000, 0x7ffffffff000}};
+} high[] = {{0x7fff00000000, 0x7fff00400000},
+            {0x7fff10000000, 0x7fff10080000},
+            {0x7fffffff0000, 0x7ffffffff000}};
 
 // Waits for a child at most a few seconds, then kills it. The kernel must manage that much always.
 static int reap(pid_t pid)
@@ -146,9 +151,10 @@ TEST(overwrite_the_top)
     do {                                                                                           \
         register long r10_ __asm__("r10") = (long)(d);                                             \
         register long r8_ __asm__("r8") = -1, r9_ __asm__("r9") = 0;                               \
-        __asm__ volatile("syscall; mov $231, %%eax; mov $7, %%edi; syscall; hlt" ::"a"((long)(nr)), "D"((long)(a)), \
-                         "S"((long)(b)), "d"((long)(c)), "r"(r10_), "r"(r8_), "r"(r9_)             \
-                         : "rcx", "r11", "memory");                                                \
+        __asm__ volatile(                                                                          \
+            "syscall; mov $231, %%eax; mov $7, %%edi; syscall; hlt" ::"a"((long)(nr)),             \
+            "D"((long)(a)), "S"((long)(b)), "d"((long)(c)), "r"(r10_), "r"(r8_), "r"(r9_)          \
+            : "rcx", "r11", "memory");                                                             \
     } while (0)
 
 static void unmap_high(void *arg)
@@ -160,13 +166,15 @@ static void unmap_high(void *arg)
 static void protect_high(void *arg)
 {
     uintptr_t from = (uintptr_t)arg;
-    RAW_CALL_AND_EXIT(SYS_mprotect, from, 0x7ffffffff000 - from, PROT_READ | PROT_WRITE | PROT_EXEC, 0);
+    RAW_CALL_AND_EXIT(SYS_mprotect, from, 0x7ffffffff000 - from, PROT_READ | PROT_WRITE | PROT_EXEC,
+                      0);
 }
 
 static void map_high(void *arg)
 {
     uintptr_t from = (uintptr_t)arg;
-    RAW_CALL_AND_EXIT(SYS_mmap, from, 64 * PAGE, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS);
+    RAW_CALL_AND_EXIT(SYS_mmap, from, 64 * PAGE, PROT_READ | PROT_WRITE,
+                      MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS);
 }
 
 static void advise_high(void *arg)
@@ -216,11 +224,13 @@ static void jump_there(void *arg)
     struct jump_to *j = arg;
     char *stack = mmap(NULL, 64 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     // A stack whose every word is an address that ends the process with 9, if the code returns.
-    __asm__ volatile("lea 1f(%%rip), %%rbx; mov %[sp], %%rsp; mov $64, %%ecx; 2: push %%rbx; dec %%ecx; jnz 2b;"
-                     "mov %%rbx, %%rcx; mov %%rbx, %%r11; mov $0xffffffff, %%r10d; xor %%r8d, %%r8d; xor %%r9d, %%r9d;"
-                     "jmp *%[to]; 1: mov $231, %%eax; mov $9, %%edi; syscall; hlt" ::[sp] "r"(stack + 60 * PAGE),
-                     [to] "r"(j->at), "a"(j->rax), "D"(j->rdi), "S"(j->rsi), "d"(j->rdx)
-                     : "rbx", "rcx", "r8", "r9", "r10", "r11", "memory");
+    __asm__ volatile(
+        "lea 1f(%%rip), %%rbx; mov %[sp], %%rsp; mov $64, %%ecx; 2: push %%rbx; dec %%ecx; jnz 2b;"
+        "mov %%rbx, %%rcx; mov %%rbx, %%r11; mov $0xffffffff, %%r10d; xor %%r8d, %%r8d; xor %%r9d, "
+        "%%r9d;"
+        "jmp *%[to]; 1: mov $231, %%eax; mov $9, %%edi; syscall; hlt" ::[sp] "r"(stack + 60 * PAGE),
+        [to] "r"(j->at), "a"(j->rax), "D"(j->rdi), "S"(j->rsi), "d"(j->rdx)
+        : "rbx", "rcx", "r8", "r9", "r10", "r11", "memory");
 }
 
 // Many attacks at once: some wait for ever in there, and are killed together after a while.
@@ -254,7 +264,8 @@ static void attack_start(void (*fn)(void *), void *arg)
 TEST(jump_to_the_top)
 {
     for (size_t r = 0; r < sizeof high / sizeof *high; r++)
-        for (uintptr_t a = high[r].start; a < high[r].end && a < high[r].start + 16 * PAGE; a += PAGE / 4) {
+        for (uintptr_t a = high[r].start; a < high[r].end && a < high[r].start + 16 * PAGE;
+             a += PAGE / 4) {
             struct jump_to j = {a, SYS_getpid, 0, 0, 0};
             attack_start(jump_there, &j);
         }
@@ -266,16 +277,11 @@ TEST(jump_to_system_call_instructions)
 {
     // Forged orders: map writable and executable memory, open a file, make a process, kill, write.
     struct jump_to orders[] = {
-        {0, SYS_mmap, 0x10000000, PAGE, 7},
-        {0, SYS_munmap, 0x400000, 0x100000, 0},
-        {0, SYS_mprotect, 0x400000, PAGE, 7},
-        {0, SYS_open, (long)"/etc/passwd", 0, 0},
-        {0, SYS_clone, SIGCHLD, 0, 0},
-        {0, SYS_exit, 3, 0, 0},
-        {0, SYS_futex, 0x400000, 0, 0},
-        {0, SYS_close, 0, 0, 0},
-        {0, SYS_arch_prctl, ARCH_SET_GS, 0, 0},
-        {0, SYS_execve, (long)"/proc/self/exe", 0, 0},
+        {0, SYS_mmap, 0x10000000, PAGE, 7},     {0, SYS_munmap, 0x400000, 0x100000, 0},
+        {0, SYS_mprotect, 0x400000, PAGE, 7},   {0, SYS_open, (long)"/etc/passwd", 0, 0},
+        {0, SYS_clone, SIGCHLD, 0, 0},          {0, SYS_exit, 3, 0, 0},
+        {0, SYS_futex, 0x400000, 0, 0},         {0, SYS_close, 0, 0, 0},
+        {0, SYS_arch_prctl, ARCH_SET_GS, 0, 0}, {0, SYS_execve, (long)"/proc/self/exe", 0, 0},
     };
     uintptr_t sites[12];
     volatile int count = 0;
@@ -310,7 +316,8 @@ static void odd_stack(void *arg)
 
 TEST(odd_stack_pointer_at_a_call)
 {
-    uintptr_t sp[] = {0, 1, 8, 0x1000, 0x7fff00000000, 0x7fff10000100, 0x8000000000000000, ~0ul, 0x7ffffffff000};
+    uintptr_t sp[] = {
+        0, 1, 8, 0x1000, 0x7fff00000000, 0x7fff10000100, 0x8000000000000000, ~0ul, 0x7ffffffff000};
     for (size_t i = 0; i < sizeof sp / sizeof *sp; i++)
         CHECK_EQ(attack(odd_stack, (void *)sp[i]), 0);
 }
@@ -320,10 +327,11 @@ static void odd_flags(void *arg)
     long r1, r2;
     (void)arg;
     __asm__ volatile("std; syscall; cld" : "=a"(r1) : "0"(SYS_getppid) : "rcx", "r11", "memory");
-    __asm__ volatile("pushf; orl $0x40000, (%%rsp); popf; syscall; pushf; andl $~0x40000, (%%rsp); popf"
-                     : "=a"(r2)
-                     : "0"(SYS_getppid)
-                     : "rcx", "r11", "memory");
+    __asm__ volatile(
+        "pushf; orl $0x40000, (%%rsp); popf; syscall; pushf; andl $~0x40000, (%%rsp); popf"
+        : "=a"(r2)
+        : "0"(SYS_getppid)
+        : "rcx", "r11", "memory");
     _exit(r1 == getppid() && r2 == getppid() ? 0 : 1);
 }
 
@@ -345,7 +353,8 @@ static void trap_flag(void *arg)
     long r;
     (void)arg;
     t_handle(SIGTRAP, on_trap, 0);
-    __asm__ volatile("sub $256, %%rsp; pushf; orl $0x100, (%%rsp); popf; nop; nop; syscall; nop; pushf; andl $~0x100, (%%rsp); popf;"
+    __asm__ volatile("sub $256, %%rsp; pushf; orl $0x100, (%%rsp); popf; nop; nop; syscall; nop; "
+                     "pushf; andl $~0x100, (%%rsp); popf;"
                      "add $256, %%rsp"
                      : "=a"(r)
                      : "0"(SYS_getppid)
@@ -386,8 +395,15 @@ TEST(odd_segment_registers)
 
 TEST(bad_pointers)
 {
-    void *bad[] = {(void *)1, (void *)0xfff, (void *)0x7fff00000000, (void *)0x7fff10000000, (void *)0x7ffffffff000,
-                   (void *)0x8000000000000000, (void *)0xffff800000000000, (void *)-1, (void *)-4096};
+    void *bad[] = {(void *)1,
+                   (void *)0xfff,
+                   (void *)0x7fff00000000,
+                   (void *)0x7fff10000000,
+                   (void *)0x7ffffffff000,
+                   (void *)0x8000000000000000,
+                   (void *)0xffff800000000000,
+                   (void *)-1,
+                   (void *)-4096};
     int p[2];
     SYS(socketpair(AF_UNIX, SOCK_STREAM, 0, p));
     CHECK_EQ(write(p[0], "data", 4), 4);
@@ -396,20 +412,34 @@ TEST(bad_pointers)
         pid_t pid = fork(); // some of these are the stack's own pages natively
         if (pid == 0) {
             long calls[][5] = {
-                {SYS_read, p[1], (long)b, 1 << 20, 0},    {SYS_write, p[0], (long)b, 1 << 20, 0},
-                {SYS_open, (long)b, 0, 0, 0},             {SYS_stat, (long)b, (long)b, 0, 0},
-                {SYS_readv, p[1], (long)b, 8, 0},         {SYS_writev, p[0], (long)b, 8, 0},
-                {SYS_pipe2, (long)b, 0, 0, 0},            {SYS_clock_gettime, 0, (long)b, 0, 0},
-                {SYS_nanosleep, (long)b, (long)b, 0, 0},  {SYS_rt_sigaction, 10, (long)b, (long)b, 8},
-                {SYS_rt_sigprocmask, 0, (long)b, 0, 8},   {SYS_getcwd, (long)b, 4096, 0, 0},
-                {SYS_uname, (long)b, 0, 0, 0},            {SYS_sysinfo, (long)b, 0, 0, 0},
-                {SYS_getrlimit, 7, (long)b, 0, 0},        {SYS_poll, (long)b, 10, 0, 0},
-                {SYS_sendmsg, p[0], (long)b, 0, 0},       {SYS_recvmsg, p[1], (long)b, MSG_DONTWAIT, 0},
-                {SYS_futex, (long)b, 1, 1, 0},            {SYS_getrandom, (long)b, 4096, 0, 0},
-                {SYS_execve, (long)b, (long)b, (long)b, 0}, {SYS_getdents64, 0, (long)b, 100, 0},
-                {SYS_set_robust_list, (long)b, 24, 0, 0}, {SYS_sigaltstack, (long)b, (long)b, 0, 0},
-                {SYS_mmap, (long)b, PAGE, 3, 0x32},       {SYS_mremap, (long)b, PAGE, 2 * PAGE, 1},
-                {SYS_mprotect, (long)b & -PAGE, PAGE, 7, 0}, {SYS_brk, (long)b, 0, 0, 0},
+                {SYS_read, p[1], (long)b, 1 << 20, 0},
+                {SYS_write, p[0], (long)b, 1 << 20, 0},
+                {SYS_open, (long)b, 0, 0, 0},
+                {SYS_stat, (long)b, (long)b, 0, 0},
+                {SYS_readv, p[1], (long)b, 8, 0},
+                {SYS_writev, p[0], (long)b, 8, 0},
+                {SYS_pipe2, (long)b, 0, 0, 0},
+                {SYS_clock_gettime, 0, (long)b, 0, 0},
+                {SYS_nanosleep, (long)b, (long)b, 0, 0},
+                {SYS_rt_sigaction, 10, (long)b, (long)b, 8},
+                {SYS_rt_sigprocmask, 0, (long)b, 0, 8},
+                {SYS_getcwd, (long)b, 4096, 0, 0},
+                {SYS_uname, (long)b, 0, 0, 0},
+                {SYS_sysinfo, (long)b, 0, 0, 0},
+                {SYS_getrlimit, 7, (long)b, 0, 0},
+                {SYS_poll, (long)b, 10, 0, 0},
+                {SYS_sendmsg, p[0], (long)b, 0, 0},
+                {SYS_recvmsg, p[1], (long)b, MSG_DONTWAIT, 0},
+                {SYS_futex, (long)b, 1, 1, 0},
+                {SYS_getrandom, (long)b, 4096, 0, 0},
+                {SYS_execve, (long)b, (long)b, (long)b, 0},
+                {SYS_getdents64, 0, (long)b, 100, 0},
+                {SYS_set_robust_list, (long)b, 24, 0, 0},
+                {SYS_sigaltstack, (long)b, (long)b, 0, 0},
+                {SYS_mmap, (long)b, PAGE, 3, 0x32},
+                {SYS_mremap, (long)b, PAGE, 2 * PAGE, 1},
+                {SYS_mprotect, (long)b & -PAGE, PAGE, 7, 0},
+                {SYS_brk, (long)b, 0, 0, 0},
                 {SYS_set_tid_address, (long)b, 0, 0, 0},
             };
             for (size_t c = 0; c < sizeof calls / sizeof *calls; c++)
@@ -520,7 +550,8 @@ static void map_bomb(void *arg)
     struct rlimit rl = {1ul << 30, 1ul << 30};
     SYS(setrlimit(RLIMIT_AS, &rl));
     long n = 0;
-    while (mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED)
+    while (mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) !=
+           MAP_FAILED)
         n++;
     CHECK_EQ(errno, ENOMEM);
     CHECK(n > 900 && n < 1024);
@@ -537,7 +568,8 @@ static void mapping_count_bomb(void *arg)
     (void)arg;
     // Alternating protections, so that nothing merges: ends with ENOMEM at the limit of mappings.
     long n = 0;
-    char *base = mmap(NULL, 1ul << 30, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *base =
+        mmap(NULL, 1ul << 30, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     CHECK(base != MAP_FAILED);
     while (n < 130000 && mprotect(base + n * 2 * PAGE, PAGE, PROT_NONE) == 0)
         n++;
@@ -613,9 +645,11 @@ static void send_bomb(void *arg)
         int t[2];
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, t) != 0)
             break;
-        struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = u.buf, .msg_controllen = sizeof u.buf};
+        struct msghdr m = {
+            .msg_iov = &v, .msg_iovlen = 1, .msg_control = u.buf, .msg_controllen = sizeof u.buf};
         struct cmsghdr *h = CMSG_FIRSTHDR(&m);
-        *h = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+        *h = (struct cmsghdr){
+            .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
         memcpy(CMSG_DATA(h), &s[1], sizeof(int));
         r = sendmsg(t[0], &m, 0);
         close(s[0]);

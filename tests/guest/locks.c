@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// flock(2), fcntl(2) record locks and open file description locks, F_SETOWN and signal-driven input.
+// flock(2), fcntl(2) record locks and open file description locks, F_SETOWN and signal-driven
+// input.
 #include "t.h"
 
 #include <sys/file.h>
@@ -51,7 +52,8 @@ TEST(posix_conflicts)
     make();
     SYS(lock(fd, F_SETLK, F_WRLCK, 0, 10));
     in_child(sees_write_lock);
-    CHECK_EQ(query(fd, F_GETLK, F_WRLCK, 0, 0).l_type, F_UNLCK); // own locks do not conflict; the child's are gone
+    CHECK_EQ(query(fd, F_GETLK, F_WRLCK, 0, 0).l_type,
+             F_UNLCK); // own locks do not conflict; the child's are gone
 }
 
 static void sees_split(void)

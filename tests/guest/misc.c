@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What fits nowhere else: uname(2), getrandom(2), sched_*(2), personality(2), times(2), rseq(2), membarrier(2), pidfds, ...
+// What fits nowhere else: uname(2), getrandom(2), sched_*(2), personality(2), times(2), rseq(2),
+// membarrier(2), pidfds, ...
 #include "t.h"
 
 #include <linux/membarrier.h>
@@ -179,7 +180,8 @@ TEST(inotify_events)
 {
     char buf[1024] __attribute__((aligned(8)));
     int fd = SYS(inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
-    int wd = SYS(inotify_add_watch(fd, ".", IN_CREATE | IN_DELETE | IN_MODIFY | IN_MOVED_FROM | IN_MOVED_TO));
+    int wd = SYS(inotify_add_watch(
+        fd, ".", IN_CREATE | IN_DELETE | IN_MODIFY | IN_MOVED_FROM | IN_MOVED_TO));
     CHECK_ERR(read(fd, buf, sizeof buf), EAGAIN);
     t_write_file("f", "x");
     ssize_t n = SYS(read(fd, buf, sizeof buf));
@@ -218,7 +220,8 @@ TEST(syscall_clobbers_only_rcx_r11)
         uint64_t rcx = 1, r11 = 1, rdx = 0x1234, flags_before, flags_after;
         long ret;
         __asm__ volatile("pushf; pop %[fb]; syscall; pushf; pop %[fa]"
-                         : "=a"(ret), "=c"(rcx), "+d"(rdx), [fb] "=&r"(flags_before), [fa] "=&r"(flags_after)
+                         : "=a"(ret), "=c"(rcx),
+                           "+d"(rdx), [fb] "=&r"(flags_before), [fa] "=&r"(flags_after)
                          : "0"(SYS_getppid)
                          : "r11", "memory");
         (void)r11;
@@ -234,13 +237,17 @@ TEST(syscall_from_odd_places)
     // preceding prefix, a site at a page's end.
     long r1 = 0, r2 = 0;
     for (int i = 0; i < 50; i++) {
-        __asm__ volatile("mov $110, %%rax; jmp 1f; mov $39, %%eax; 1: syscall" : "=a"(r1)::"rcx", "r11", "memory");
-        __asm__ volatile("mov $39, %%eax; 1: syscall; cmp $0, %%eax; jg 2f; mov $39, %%eax; jmp 1b; 2:" : "=a"(r2)::"rcx", "r11", "memory");
+        __asm__ volatile("mov $110, %%rax; jmp 1f; mov $39, %%eax; 1: syscall"
+                         : "=a"(r1)::"rcx", "r11", "memory");
+        __asm__ volatile(
+            "mov $39, %%eax; 1: syscall; cmp $0, %%eax; jg 2f; mov $39, %%eax; jmp 1b; 2:"
+            : "=a"(r2)::"rcx", "r11", "memory");
         CHECK_EQ(r1, getppid());
         CHECK_EQ(r2, getpid());
     }
     unsigned char code[] = {0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0xc3};
-    char *p = mmap(NULL, 8192, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *p =
+        mmap(NULL, 8192, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(p != MAP_FAILED);
     for (int off = 4096 - 8; off <= 4096; off++) {
         memcpy(p + off, code, sizeof code);

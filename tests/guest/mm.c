@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// mmap(2), munmap(2), mprotect(2), mremap(2), madvise(2), brk(2), mincore(2), mlock(2), memfd_create(2), fork's copies.
+// mmap(2), munmap(2), mprotect(2), mremap(2), madvise(2), brk(2), mincore(2), mlock(2),
+// memfd_create(2), fork's copies.
 #include "t.h"
 
 #include <pthread.h>
@@ -57,8 +58,10 @@ static bool can_write(volatile char *p)
 
 TEST(mmap_errors)
 {
-    int fd = SYS(open("f", O_RDWR | O_CREAT, 0600)), ro = SYS(open("f", O_RDONLY)), wo = SYS(open("f", O_WRONLY));
-#define M(addr, len, prot, flags, f, off) (mmap((void *)(addr), len, prot, flags, f, off) == MAP_FAILED ? -1 : 0)
+    int fd = SYS(open("f", O_RDWR | O_CREAT, 0600)), ro = SYS(open("f", O_RDONLY)),
+        wo = SYS(open("f", O_WRONLY));
+#define M(addr, len, prot, flags, f, off)                                                          \
+    (mmap((void *)(addr), len, prot, flags, f, off) == MAP_FAILED ? -1 : 0)
     CHECK_ERR(M(0, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), EINVAL);
     CHECK_ERR(M(0, PAGE, PROT_READ, MAP_ANONYMOUS, -1, 0), EINVAL);
     CHECK_ERR(M(0, PAGE, PROT_READ, MAP_PRIVATE, fd, 1), EINVAL);
@@ -68,7 +71,9 @@ TEST(mmap_errors)
     CHECK_ERR(M(0, PAGE, PROT_READ, MAP_PRIVATE, wo, 0), EACCES);
     CHECK_ERR(M(0, 1ul << 50, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), ENOMEM);
     CHECK_ERR(M(0, ~0ul, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), ENOMEM);
-    CHECK_ERR(M(0x8000000000000000ul, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), ENOMEM);
+    CHECK_ERR(
+        M(0x8000000000000000ul, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+        ENOMEM);
     int d = SYS(open(".", O_RDONLY)), p[2];
     CHECK_ERR(M(0, PAGE, PROT_READ, MAP_PRIVATE, d, 0), ENODEV);
     SYS(pipe(p));
@@ -94,14 +99,17 @@ TEST(fixed_replaces_noreplace_refuses)
 {
     char *p = map(4 * PAGE, PROT_READ | PROT_WRITE);
     memset(p, 7, 4 * PAGE);
-    char *q = mmap(p + PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    char *q = mmap(p + PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+                   -1, 0);
     CHECK(q == p + PAGE);
     CHECK_EQ(p[PAGE], 0);
     CHECK_EQ(p[0], 7);
     CHECK_EQ(p[2 * PAGE], 7);
-    CHECK_ERR(M(p, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0), EEXIST);
+    CHECK_ERR(M(p, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0),
+              EEXIST);
     SYS(munmap(p + PAGE, PAGE));
-    CHECK_EQ(M(p + PAGE, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0), 0);
+    CHECK_EQ(M(p + PAGE, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0),
+             0);
 }
 
 TEST(unmap_parts)
@@ -110,7 +118,8 @@ TEST(unmap_parts)
     char *p = map(8 * PAGE, PROT_READ | PROT_WRITE);
     memset(p, 1, 8 * PAGE);
     SYS(munmap(p + 2 * PAGE, 2 * PAGE));
-    CHECK(can_read(p + PAGE) && !can_read(p + 2 * PAGE) && !can_read(p + 3 * PAGE) && can_read(p + 4 * PAGE));
+    CHECK(can_read(p + PAGE) && !can_read(p + 2 * PAGE) && !can_read(p + 3 * PAGE) &&
+          can_read(p + 4 * PAGE));
     CHECK_EQ(fault_sig, 0);
     CHECK(!can_read(p + 2 * PAGE + 5));
     CHECK(fault_at == p + 2 * PAGE + 5);
@@ -191,7 +200,8 @@ TEST(mremap_rules)
     CHECK_ERR(mremap(r + 1, PAGE, PAGE, 0) == MAP_FAILED ? -1 : 0, EINVAL);
     CHECK_ERR(mremap(r, PAGE, PAGE, MREMAP_FIXED, target) == MAP_FAILED ? -1 : 0, EINVAL);
     char *a = map(2 * PAGE, PROT_READ | PROT_WRITE);
-    CHECK_ERR(mremap(a, PAGE, 3 * PAGE, 0) == MAP_FAILED ? -1 : 0, ENOMEM); // the next page is taken
+    CHECK_ERR(mremap(a, PAGE, 3 * PAGE, 0) == MAP_FAILED ? -1 : 0,
+              ENOMEM); // the next page is taken
 }
 
 TEST(mremap_shared_duplicates)
@@ -264,7 +274,7 @@ TEST(brk_grows_and_shrinks)
     CHECK((char *)syscall(SYS_brk, start + PAGE) == start + PAGE);
     CHECK(!can_read((char *)(((uintptr_t)start + 3 * PAGE) & ~4095ul)));
     CHECK((char *)syscall(SYS_brk, start + 4 * PAGE) == start + 4 * PAGE);
-    CHECK_EQ(start[2 * PAGE + 100], 0); // fresh pages again
+    CHECK_EQ(start[2 * PAGE + 100], 0);                      // fresh pages again
     CHECK((char *)syscall(SYS_brk, 16) == start + 4 * PAGE); // refused: unchanged
     struct rlimit rl = {0, RLIM_INFINITY};
     SYS(setrlimit(RLIMIT_DATA, &rl));

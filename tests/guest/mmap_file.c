@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// mmap(2) of files: shared and private, past the end, truncation, coherence with read and write, msync(2).
+// mmap(2) of files: shared and private, past the end, truncation, coherence with read and write,
+// msync(2).
 #include "t.h"
 
 #include <setjmp.h>
@@ -140,7 +141,8 @@ TEST(offset_and_partial_page)
 TEST(sigbus_past_the_end)
 {
     int fd = make(1);
-    char *s = map(fd, 3, PROT_READ | PROT_WRITE, MAP_SHARED, 0), *p = map(fd, 3, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0);
+    char *s = map(fd, 3, PROT_READ | PROT_WRITE, MAP_SHARED, 0),
+         *p = map(fd, 3, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0);
     CHECK_EQ(fault_reading(s), 0);
     CHECK_EQ(fault_reading(s + PAGE), SIGBUS);
     CHECK_EQ(fault_code, BUS_ADRERR);
@@ -156,7 +158,8 @@ TEST(sigbus_past_the_end)
 TEST(truncation_takes_pages_away)
 {
     int fd = make(3);
-    char *s = map(fd, 3, PROT_READ | PROT_WRITE, MAP_SHARED, 0), *p = map(fd, 3, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0);
+    char *s = map(fd, 3, PROT_READ | PROT_WRITE, MAP_SHARED, 0),
+         *p = map(fd, 3, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0);
     CHECK_EQ(s[PAGE], 'b');
     CHECK_EQ(p[2 * PAGE], 'c');
     SYS(ftruncate(fd, PAGE));

@@ -114,7 +114,9 @@ TEST(status_signals)
     CHECK(strstr(buf, "SigBlk:\t0000000000000200\n"));
     CHECK(strtoull(strstr(buf, "SigIgn:\t") + 8, NULL, 16) & 0x800);
     CHECK(strtoull(strstr(buf, "SigCgt:\t") + 8, NULL, 16) & 1);
-    CHECK((strtoull(strstr(buf, "SigPnd:\t") + 8, NULL, 16) | strtoull(strstr(buf, "ShdPnd:\t") + 8, NULL, 16)) & 0x200);
+    CHECK((strtoull(strstr(buf, "SigPnd:\t") + 8, NULL, 16) |
+           strtoull(strstr(buf, "ShdPnd:\t") + 8, NULL, 16)) &
+          0x200);
 }
 
 TEST(stat_line)

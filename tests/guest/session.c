@@ -139,7 +139,7 @@ TEST(canonical_line_and_echo)
 {
     open_pty();
     type("hel");
-    CHECK(!readable(slave, 20)); // no line yet
+    CHECK(!readable(slave, 20));   // no line yet
     CHECK_STR(get(master), "hel"); // echoed
     type("lo\n");
     CHECK_STR(get(slave), "hello\n");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// sigaction(2), sigprocmask(2), sigqueue(3), sigsuspend(2), sigtimedwait(2), sigaltstack(2), kill(2), signal(7).
+// sigaction(2), sigprocmask(2), sigqueue(3), sigsuspend(2), sigtimedwait(2), sigaltstack(2),
+// kill(2), signal(7).
 #include "t.h"
 
 #include <pthread.h>
@@ -314,9 +315,9 @@ TEST(stack_overflow_on_altstack)
     t_handle_info(SIGSEGV, on_fault, SA_ONSTACK);
     char *hole = mmap(NULL, 4096 * 4, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (sigsetjmp(jump, 1) == 0) {
-        __asm__ volatile("mov %%rsp, %%rbx; mov %0, %%rsp; push %%rax; mov %%rbx, %%rsp" ::"r"(
-                             hole + 8192)
-                         : "rbx", "memory");
+        __asm__ volatile(
+            "mov %%rsp, %%rbx; mov %0, %%rsp; push %%rax; mov %%rbx, %%rsp" ::"r"(hole + 8192)
+            : "rbx", "memory");
         FAIL("no fault");
     }
     CHECK(fault_info.si_addr == hole + 8192 - 8);
@@ -463,8 +464,9 @@ static void clobber_fp(int sig)
     (void)sig;
     for (int i = 0; i < 10; i++)
         x = x * 1.5 + i;
-    __asm__ volatile("pcmpeqd %%xmm0,%%xmm0; pcmpeqd %%xmm7,%%xmm7; pcmpeqd %%xmm15,%%xmm15; fninit" ::
-                         : "xmm0", "xmm7", "xmm15");
+    __asm__ volatile(
+        "pcmpeqd %%xmm0,%%xmm0; pcmpeqd %%xmm7,%%xmm7; pcmpeqd %%xmm15,%%xmm15; fninit" ::
+            : "xmm0", "xmm7", "xmm15");
     note(sig);
 }
 
@@ -478,8 +480,8 @@ TEST(fp_state_is_kept)
                      "syscall\n\t"
                      "movq %%xmm0, %[x]; movq %%xmm7, %[y]; movq %%xmm15, %[z]; fstpl %[s]"
                      : "=a"(r), [x] "=m"(out[0]), [y] "=m"(out[1]), [z] "=m"(out[2]), [s] "=m"(st)
-                     : "a"(SYS_kill), "D"(getpid()), "S"(SIGUSR1), [a] "m"(in[0]), [b] "m"(in[1]),
-                       [c] "m"(in[2]), [w] "m"(want)
+                     : "a"(SYS_kill), "D"(getpid()),
+                       "S"(SIGUSR1), [a] "m"(in[0]), [b] "m"(in[1]), [c] "m"(in[2]), [w] "m"(want)
                      : "rcx", "r11", "memory", "xmm0", "xmm7", "xmm15");
     CHECK_EQ(r, 0);
     CHECK_EQ(seen_count, 1);
@@ -519,13 +521,14 @@ TEST(registers_survive_syscall_with_signal)
     rdi = self;
     rsi = SIGUSR1;
     rdx = 4;
-    __asm__ volatile("mov $1,%%rbx; mov $12,%%r12; mov $13,%%r13; mov $14,%%r14; mov $15,%%r15;\n\t"
-                     "syscall\n\t"
-                     "mov %%rbx,%[b]; mov %%r12,%[c]; mov %%r13,%[d]; mov %%r14,%[e]; mov %%r15,%[f]"
-                     : "=a"(ret), "+D"(rdi), "+S"(rsi), "+d"(rdx), "+r"(a8), "+r"(a9), "+r"(a10),
-                       [b] "=m"(rbx), [c] "=m"(r12), [d] "=m"(r13), [e] "=m"(r14), [f] "=m"(r15)
-                     : "0"(SYS_kill)
-                     : "rbx", "r12", "r13", "r14", "r15", "rcx", "r11", "memory");
+    __asm__ volatile(
+        "mov $1,%%rbx; mov $12,%%r12; mov $13,%%r13; mov $14,%%r14; mov $15,%%r15;\n\t"
+        "syscall\n\t"
+        "mov %%rbx,%[b]; mov %%r12,%[c]; mov %%r13,%[d]; mov %%r14,%[e]; mov %%r15,%[f]"
+        : "=a"(ret), "+D"(rdi), "+S"(rsi), "+d"(rdx), "+r"(a8), "+r"(a9),
+          "+r"(a10), [b] "=m"(rbx), [c] "=m"(r12), [d] "=m"(r13), [e] "=m"(r14), [f] "=m"(r15)
+        : "0"(SYS_kill)
+        : "rbx", "r12", "r13", "r14", "r15", "rcx", "r11", "memory");
     r8 = a8, r9 = a9, r10 = a10;
     CHECK_EQ(ret, 0);
     CHECK_EQ(seen_count, 1);
@@ -900,8 +903,8 @@ TEST(helper_print_dispositions)
     sigprocmask(SIG_BLOCK, NULL, &s);
     if (b.sa_handler != SIG_IGN)
         return;
-    dprintf(1, "%s %s %s\n", a.sa_handler == SIG_DFL ? "dfl" : "?", b.sa_handler == SIG_IGN ? "ign" : "?",
-            sigismember(&s, SIGHUP) ? "blocked" : "?");
+    dprintf(1, "%s %s %s\n", a.sa_handler == SIG_DFL ? "dfl" : "?",
+            b.sa_handler == SIG_IGN ? "ign" : "?", sigismember(&s, SIGHUP) ? "blocked" : "?");
 }
 
 TEST(bad_frame_on_sigreturn_kills_alone)
@@ -920,7 +923,8 @@ TEST(no_room_for_frame_kills)
     if (pid == 0) {
         t_handle(SIGUSR1, note, 0);
         pid_t self = getpid();
-        __asm__ volatile("mov $0x2000, %%rsp; syscall" ::"a"(SYS_kill), "D"(self), "S"(SIGUSR1) : "memory");
+        __asm__ volatile("mov $0x2000, %%rsp; syscall" ::"a"(SYS_kill), "D"(self), "S"(SIGUSR1)
+                         : "memory");
         _exit(0);
     }
     CHECK_EQ(WTERMSIG(t_wait(pid)), SIGSEGV);

@@ -36,8 +36,8 @@ void t_fail(const char *file, int line, const char *fmt, ...)
     va_start(ap, fmt);
     if (__atomic_compare_exchange_n(&shared->failed, &zero, 1, false, __ATOMIC_SEQ_CST,
                                     __ATOMIC_SEQ_CST)) {
-        int n = snprintf(shared->message, sizeof shared->message, "%s:%d: ",
-                         base ? base + 1 : file, line);
+        int n = snprintf(shared->message, sizeof shared->message, "%s:%d: ", base ? base + 1 : file,
+                         line);
         vsnprintf(shared->message + n, sizeof shared->message - n, fmt, ap);
     }
     va_end(ap);
@@ -130,14 +130,15 @@ static bool run_case(const struct t_case *c)
 static bool selected(const char *name, char **patterns, int count)
 {
     for (int i = 0; i < count; i++)
-        if (patterns[i][0] == '=' ? !strcmp(name, patterns[i] + 1) : strstr(name, patterns[i]) != NULL)
+        if (patterns[i][0] == '=' ? !strcmp(name, patterns[i] + 1)
+                                  : strstr(name, patterns[i]) != NULL)
             return true;
     return count == 0;
 }
 
-// Options: -l lists the cases, -n runs them in this process (for bring-up), words select by substring,
-// or exactly after a '='.
-// Weak, so that a test can supply a main of its own (for what it executes itself) and call t_main.
+// Options: -l lists the cases, -n runs them in this process (for bring-up), words select by
+// substring, or exactly after a '='. Weak, so that a test can supply a main of its own (for what it
+// executes itself) and call t_main.
 int t_main(int argc, char **argv);
 int t_main(int argc, char **argv)
 {

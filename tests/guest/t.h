@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A tiny harness for guest tests: ordinary Linux programs that must pass on the host kernel first and
-// then inside bailey. Each TEST runs in a child process of its own, in a fresh temporary directory under
-// the current one, with a time limit. Output is one line a case: `ok - name`, `not ok - name: detail` or
-// `ok - name # SKIP reason`. The exit status is 0 if, and only if, every case passed.
+// A tiny harness for guest tests: ordinary Linux programs that must pass on the host kernel first
+// and then inside bailey. Each TEST runs in a child process of its own, in a fresh temporary
+// directory under the current one, with a time limit. Output is one line a case: `ok - name`, `not
+// ok - name: detail` or `ok - name # SKIP reason`. The exit status is 0 if, and only if, every case
+// passed.
 //
-// A failed CHECK records the first message in memory shared with the runner and ends the process that
-// it is in, so checks work in grandchildren and threads too.
+// A failed CHECK records the first message in memory shared with the runner and ends the process
+// that it is in, so checks work in grandchildren and threads too.
 #ifndef BAILEY_TESTS_GUEST_T_H
 #define BAILEY_TESTS_GUEST_T_H
 

@@ -308,7 +308,8 @@ static int set_shared(void *arg)
 TEST(clone_vm)
 {
     int st;
-    pid_t pid = SYS(clone(set_shared, clone_stack + sizeof clone_stack, CLONE_VM | SIGCHLD, (void *)5));
+    pid_t pid =
+        SYS(clone(set_shared, clone_stack + sizeof clone_stack, CLONE_VM | SIGCHLD, (void *)5));
     CHECK_EQ(waitpid(pid, &st, 0), pid);
     CHECK_EQ(WEXITSTATUS(st), 21);
     CHECK_EQ(shared_value, 5);
@@ -333,12 +334,13 @@ static int close_three(void *arg)
 TEST(clone_files)
 {
     int fd = SYS(dup(1)), st;
-    pid_t pid = SYS(clone(close_three, clone_stack + sizeof clone_stack, CLONE_VM | CLONE_FILES | SIGCHLD,
-                          (void *)(intptr_t)fd));
+    pid_t pid = SYS(clone(close_three, clone_stack + sizeof clone_stack,
+                          CLONE_VM | CLONE_FILES | SIGCHLD, (void *)(intptr_t)fd));
     CHECK_EQ(waitpid(pid, &st, 0), pid);
     CHECK_ERR(fcntl(fd, F_GETFD), EBADF);
     fd = SYS(dup(1));
-    pid = SYS(clone(close_three, clone_stack + sizeof clone_stack, CLONE_VM | SIGCHLD, (void *)(intptr_t)fd));
+    pid = SYS(clone(close_three, clone_stack + sizeof clone_stack, CLONE_VM | SIGCHLD,
+                    (void *)(intptr_t)fd));
     CHECK_EQ(waitpid(pid, &st, 0), pid);
     CHECK_EQ(fcntl(fd, F_GETFD), 0);
 }
@@ -353,7 +355,8 @@ TEST(clone_fs)
     int st;
     char cwd[4096];
     SYS(mkdir("sub", 0755));
-    pid_t pid = SYS(clone(chdir_child, clone_stack + sizeof clone_stack, CLONE_VM | CLONE_FS | SIGCHLD, "sub"));
+    pid_t pid = SYS(
+        clone(chdir_child, clone_stack + sizeof clone_stack, CLONE_VM | CLONE_FS | SIGCHLD, "sub"));
     CHECK_EQ(waitpid(pid, &st, 0), pid);
     CHECK(getcwd(cwd, sizeof cwd));
     CHECK_STR(strrchr(cwd, '/'), "/sub");
@@ -372,8 +375,8 @@ TEST(clone_parent_settid_and_cleartid)
     int st;
     ctid = -1;
     pid_t pid = SYS(clone(exits, clone_stack + sizeof clone_stack,
-                          CLONE_VM | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD, NULL, &ptid, NULL,
-                          &ctid));
+                          CLONE_VM | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD, NULL,
+                          &ptid, NULL, &ctid));
     CHECK_EQ(ptid, pid);
     while (__atomic_load_n(&ctid, __ATOMIC_SEQ_CST) != 0)
         syscall(SYS_futex, &ctid, FUTEX_WAIT, -1, NULL, NULL, 0);

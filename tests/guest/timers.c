@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// clock_gettime(2), nanosleep(2), clock_nanosleep(2), timer_create(2), setitimer(2), timerfd_create(2), alarm(2).
+// clock_gettime(2), nanosleep(2), clock_nanosleep(2), timer_create(2), setitimer(2),
+// timerfd_create(2), alarm(2).
 #include "t.h"
 
 #include <poll.h>
@@ -33,8 +34,9 @@ static struct timespec ts_of(long long ns)
 
 TEST(clocks_answer)
 {
-    clockid_t ids[] = {CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID,
-                       CLOCK_MONOTONIC_RAW, CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE, CLOCK_BOOTTIME, CLOCK_TAI};
+    clockid_t ids[] = {CLOCK_REALTIME,          CLOCK_MONOTONIC,     CLOCK_PROCESS_CPUTIME_ID,
+                       CLOCK_THREAD_CPUTIME_ID, CLOCK_MONOTONIC_RAW, CLOCK_REALTIME_COARSE,
+                       CLOCK_MONOTONIC_COARSE,  CLOCK_BOOTTIME,      CLOCK_TAI};
     for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
         struct timespec ts, res;
         SYS(clock_gettime(ids[i], &ts));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// unix(7): streams, datagrams, seqpackets, SCM_RIGHTS, SCM_CREDENTIALS, abstract names; socketpair(2), shutdown(2).
+// unix(7): streams, datagrams, seqpackets, SCM_RIGHTS, SCM_CREDENTIALS, abstract names;
+// socketpair(2), shutdown(2).
 #include "t.h"
 
 #include <poll.h>
@@ -310,7 +311,9 @@ static void send_fds(int sock, const int *fds, int n)
     } u;
     char c = 'F';
     struct iovec v = {&c, 1};
-    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = u.buf,
+    struct msghdr m = {.msg_iov = &v,
+                       .msg_iovlen = 1,
+                       .msg_control = u.buf,
                        .msg_controllen = CMSG_SPACE(sizeof(int) * n)};
     struct cmsghdr *h = CMSG_FIRSTHDR(&m);
     h->cmsg_level = SOL_SOCKET;
@@ -328,7 +331,9 @@ static int recv_fds(int sock, int *fds, int max, int flags, int *msg_flags)
     } u;
     char c;
     struct iovec v = {&c, 1};
-    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = u.buf,
+    struct msghdr m = {.msg_iov = &v,
+                       .msg_iovlen = 1,
+                       .msg_control = u.buf,
                        .msg_controllen = max ? CMSG_LEN(sizeof(int) * max) : 0};
     CHECK_EQ(recvmsg(sock, &m, flags), 1);
     *msg_flags = m.msg_flags;
@@ -406,9 +411,11 @@ TEST(rights_truncated_and_discarded)
         struct cmsghdr align;
     } u = {0};
     struct iovec v = {&c, 1};
-    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = u.buf, .msg_controllen = sizeof u.buf};
+    struct msghdr m = {
+        .msg_iov = &v, .msg_iovlen = 1, .msg_control = u.buf, .msg_controllen = sizeof u.buf};
     struct cmsghdr *h = CMSG_FIRSTHDR(&m);
-    *h = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    *h = (struct cmsghdr){
+        .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
     memcpy(CMSG_DATA(h), &bad, sizeof bad);
     CHECK_ERR(sendmsg(s[0], &m, 0), EBADF);
     h->cmsg_len = 3;
@@ -431,8 +438,8 @@ TEST(rights_of_a_socket_in_itself)
 
 TEST(rights_in_cycles_are_collected)
 {
-    // Each round leaves two sockets that hold each other in their queues, and the write end of a pipe with them. When
-    // they have been collected, nobody holds the pipe any more.
+    // Each round leaves two sockets that hold each other in their queues, and the write end of a
+    // pipe with them. When they have been collected, nobody holds the pipe any more.
     int p[2];
     char c;
     SYS(pipe(p));
@@ -466,8 +473,8 @@ TEST(rights_in_a_deep_chain)
         char ch = 'x';
         struct iovec v = {&ch, 1};
         char buf[CMSG_SPACE(sizeof(int))] = {0};
-        struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = buf,
-                           .msg_controllen = sizeof(buf)};
+        struct msghdr m = {
+            .msg_iov = &v, .msg_iovlen = 1, .msg_control = buf, .msg_controllen = sizeof(buf)};
         struct cmsghdr *h = CMSG_FIRSTHDR(&m);
         h->cmsg_level = SOL_SOCKET;
         h->cmsg_type = SCM_RIGHTS;
@@ -501,7 +508,8 @@ TEST(credentials)
     } u;
     char b;
     struct iovec v = {&b, 1};
-    struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = u.buf, .msg_controllen = sizeof u.buf};
+    struct msghdr m = {
+        .msg_iov = &v, .msg_iovlen = 1, .msg_control = u.buf, .msg_controllen = sizeof u.buf};
     CHECK_EQ(recvmsg(s[1], &m, 0), 1);
     struct cmsghdr *h = CMSG_FIRSTHDR(&m);
     CHECK(h && h->cmsg_type == SCM_CREDENTIALS);
@@ -522,7 +530,8 @@ TEST(credentials_forged_without_privilege)
         } u = {0};
         char b = 0;
         struct iovec v = {&b, 1};
-        struct msghdr m = {.msg_iov = &v, .msg_iovlen = 1, .msg_control = u.buf, .msg_controllen = sizeof u.buf};
+        struct msghdr m = {
+            .msg_iov = &v, .msg_iovlen = 1, .msg_control = u.buf, .msg_controllen = sizeof u.buf};
         struct cmsghdr *h = CMSG_FIRSTHDR(&m);
         *h = (struct cmsghdr){CMSG_LEN(sizeof(struct ucred)), SOL_SOCKET, SCM_CREDENTIALS};
         struct ucred c = {1, 0, 0};

@@ -60,8 +60,8 @@ TEST(fatal_faults_kill_alone)
     CHECK_EQ(WTERMSIG(t_wait(pid)), SIGILL);
     pid = fork();
     if (pid == 0)
-        __asm__ volatile("xor %%edx,%%edx; xor %%ecx,%%ecx; mov $1,%%eax; idiv %%ecx" ::: "eax",
-                         "ecx", "edx");
+        __asm__ volatile("xor %%edx,%%edx; xor %%ecx,%%ecx; mov $1,%%eax; idiv %%ecx" ::
+                             : "eax", "ecx", "edx");
     CHECK_EQ(WTERMSIG(t_wait(pid)), SIGFPE);
     pid = fork();
     if (pid == 0)
@@ -316,11 +316,12 @@ TEST(rusage_of_children)
     pid_t pid = t_fork(burn, NULL);
     CHECK_EQ(wait4(pid, &st, 0, &one), pid);
     SYS(getrusage(RUSAGE_CHILDREN, &after));
-    long used = one.ru_utime.tv_sec * 1000000L + one.ru_utime.tv_usec + one.ru_stime.tv_sec * 1000000L +
-                one.ru_stime.tv_usec;
+    long used = one.ru_utime.tv_sec * 1000000L + one.ru_utime.tv_usec +
+                one.ru_stime.tv_sec * 1000000L + one.ru_stime.tv_usec;
     CHECK(used >= 5000);
-    long total = (after.ru_utime.tv_sec - before.ru_utime.tv_sec) * 1000000L + after.ru_utime.tv_usec -
-                 before.ru_utime.tv_usec + after.ru_stime.tv_usec - before.ru_stime.tv_usec;
+    long total = (after.ru_utime.tv_sec - before.ru_utime.tv_sec) * 1000000L +
+                 after.ru_utime.tv_usec - before.ru_utime.tv_usec + after.ru_stime.tv_usec -
+                 before.ru_stime.tv_usec;
     CHECK(total >= 5000);
     CHECK_ERR(getrusage(77, &one), EINVAL);
 }
