@@ -24,14 +24,14 @@
 
 // Within a context area.
 #define CTX_TURN 0
-#define CTX_REGS 64
+#define CTX_REGS 192
 #define CTX_REGS_END (CTX_REGS + 27 * 8)
 #define CTX_REGS_SS_END (CTX_REGS + 21 * 8)
-#define CTX_INTERRUPTED 16
-#define CTX_SELF 48
-#define CTX_COOKIE 320
-#define CTX_CLONE_TURN 328
-#define CTX_FAST_RIP 336
+#define CTX_INTERRUPTED 132
+#define CTX_SELF 184
+#define CTX_COOKIE 456
+#define CTX_CLONE_TURN 464
+#define CTX_FAST_RIP 168
 #define CTX_OPS 0x1000
 #define CTX_FP 0x2000
 #define CTX_FP_SIZE 0x1000
@@ -136,39 +136,46 @@ enum stub_ident {
     IDENT_COUNT
 };
 
-// Written by both sides, and by a hostile guest.
+// Written by both sides, and by a hostile guest. Grouped by cache lines, since each that goes from CPU to CPU costs
+// about as much as the rest of a call: the waiting side looks at the first only, and what the
+// other side writes before it gives the turn is not there.
 struct stub_context {
     u32 turn;
-    u32 order;       // sentry
-    u32 order_flags; // sentry
-    u32 spin;        // sentry: rounds that the stub may spin
-    u32 interrupted; // stub: an interrupt came while in the stub
-    u32 event;       // stub
-    s32 signo;       // stub
-    s32 code;        // stub
-    s32 trapno;      // stub
-    s32 error;       // stub
-    s32 result;      // stub
-    u32 op_count;    // sentry
-    u64 self;        // the stub's address of this
-    u64 addr;        // stub
+    u8 pad0[60];
+    // Written by the sentry with each order.
+    u32 order;
+    u32 order_flags;
+    u32 spin;       // rounds that the stub may spin
+    u32 sentry_cpu; // where it last ran, or CPU_UNKNOWN
+    u32 op_count;
+    u8 pad1[44];
+    // Written by the stub with each event.
+    u32 event;
+    u32 interrupted; // an interrupt came while in the stub
+    u32 stub_cpu;    // where it last ran
+    u32 fp_saved;    // the FP area holds the FP registers
+    u32 stepping;    // the guest came in with the trap flag
+    s32 signo;
+    s32 code;
+    s32 trapno;
+    s32 error;
+    s32 result;
+    u64 fast_rip; // where to return to in the trampoline; 0: regs.rip
+    u64 addr;
+    u64 self;     // the stub's address of this; the sentry's, written once
     struct user_regs regs;
+    // The rest is written seldom.
+    u64 site_rip;    // stub: with fast_rip, what regs.rip is to show
     u32 op_done;     // stub
     u32 ident_on;    // sentry: answer identity calls
     s32 ident[IDENT_COUNT];
-    u32 pad1;
+    u32 pad2;
     u64 cookie;      // sentry: for clones
     u64 clone_turn;  // sentry: the stub's address of the new thread's turn word
-    u64 fast_rip;    // stub: where to return to in the trampoline; 0: regs.rip
-    u64 site_rip;    // stub: with fast_rip, what regs.rip is to show
     u64 listener;    // zygote, at start: number of the listener descriptor, or -errno
     u64 fprog_count; // sentry, at start: instructions of the filter, at CTX_OPS
     u64 answered;    // stub: calls answered in the stub
     u64 traps;       // stub: signals from the guest
-    u32 fp_saved;    // stub: the FP area holds the FP registers
-    u32 stepping;    // stub: the guest came in with the trap flag
-    u32 stub_cpu;    // stub: where it last ran
-    u32 sentry_cpu;  // sentry: likewise, or CPU_UNKNOWN
 };
 
 // Read-only for stubs.
@@ -197,6 +204,8 @@ _Static_assert(offsetof(struct stub_context, turn) == CTX_TURN, "");
 _Static_assert(offsetof(struct stub_context, interrupted) == CTX_INTERRUPTED, "");
 _Static_assert(offsetof(struct stub_context, self) == CTX_SELF, "");
 _Static_assert(offsetof(struct stub_context, regs) == CTX_REGS, "");
+_Static_assert(offsetof(struct stub_context, order) == 64, "a cache line");
+_Static_assert(offsetof(struct stub_context, event) == 128, "a cache line");
 _Static_assert(offsetof(struct stub_context, cookie) == CTX_COOKIE, "");
 _Static_assert(offsetof(struct stub_context, clone_turn) == CTX_CLONE_TURN, "");
 _Static_assert(offsetof(struct stub_context, fast_rip) == CTX_FAST_RIP, "");
