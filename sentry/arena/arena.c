@@ -13,8 +13,13 @@
 #include "abi/errno.h"
 
 #define ARENA_MAGIC 0x6172656e61303031ull
+#ifdef __SANITIZE_THREAD__ // that has shadow memory there
+#define WINDOW_LO 0x7e9000000000ull
+#define WINDOW_HI 0x7ee000000000ull
+#else
 #define WINDOW_LO 0x100000000000ull // 16 TiB .. 48 TiB: nothing else of the sentry lives there
 #define WINDOW_HI 0x300000000000ull
+#endif
 #define BASE_ALIGN (1ull << 30)
 #define SLAB_FREE_END 0xffffu
 #define NO_PAGE 0u // page 0 is the header

@@ -25,7 +25,8 @@ static int grow(struct loader_strings *s, u64 *room, u64 need)
     char *data = arena_alloc(size);
     if (!data)
         return -ENOMEM;
-    memcpy(data, s->data, s->size);
+    if (s->size)
+        memcpy(data, s->data, s->size);
     arena_free(s->data);
     s->data = data;
     *room = size;

@@ -209,8 +209,10 @@ int pt_ops_load(struct pt_thread *t, struct pt_expect *e)
         s->stub_socket = -1;
     }
     u32 n = min(s->op_count, STUB_OPS_MAX - at), left = s->op_count - n;
-    __builtin_memcpy(ops + at, s->ops, n * sizeof(*ops));
-    __builtin_memmove(s->ops, s->ops + n, left * sizeof(*s->ops));
+    if (n) { // s->ops may be NULL otherwise
+        __builtin_memcpy(ops + at, s->ops, n * sizeof(*ops));
+        __builtin_memmove(s->ops, s->ops + n, left * sizeof(*s->ops));
+    }
     __atomic_store_n(&s->op_count, left, __ATOMIC_RELEASE);
     if (!left && s->op_capacity > OPS_KEPT) {
         free(s->ops);

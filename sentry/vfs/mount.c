@@ -541,7 +541,7 @@ int mount_mask_path(const char *path, const struct path *null)
             .source = "tmpfs", .options = "size=0k,nr_inodes=1", .flags = MS_RDONLY};
         r = mount_new_at(FS_TMPFS, &q, &p);
     } else {
-        r = mount_bind(null, &p, false);
+        r = null ? mount_bind(null, &p, false) : -ENOENT; // an image without /dev/null
     }
     path_put(&p);
     return r;

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the sanitizers' run-time libraries are told, in builds with -Db_sanitize only: the programs are started without
+// an environment. Reports go to files, since descriptor 2 may be the container's; `make check-sanitize`
+// looks for them.
+#define REPORTS "log_path=/var/tmp/bailey-sanitizer"
+
+const char *__asan_default_options(void);
+const char *__ubsan_default_options(void);
+const char *__tsan_default_options(void);
+
+// Faults are the sentry's own business (safecopy, crash reports), and so are its threads' stacks for them.
+const char *__asan_default_options(void)
+{
+    return REPORTS ":detect_leaks=0:abort_on_error=1:handle_segv=0:handle_sigbus=0:use_sigaltstack=0";
+}
+
+const char *__ubsan_default_options(void)
+{
+    return REPORTS ":print_stacktrace=1";
+}
+
+const char *__tsan_default_options(void)
+{
+    return REPORTS ":handle_segv=0:handle_sigbus=0:use_sigaltstack=0:report_signal_unsafe=0:"
+                   "report_thread_leaks=0:report_destroy_locked=0:exitcode=0:history_size=4";
+}
