@@ -280,7 +280,7 @@ static void test_advice(void **state)
 #define RANDOM_PAGES 96
 guest_code static void guest_random(u64 seed)
 {
-    u8 model[RANDOM_PAGES];
+    volatile u8 model[RANDOM_PAGES];
     volatile u8 *base = guest_mmap(0x40000000, RANDOM_PAGES * PAGE_SIZE, RW, ANON);
     for (int i = 0; i < RANDOM_PAGES; i++)
         model[i] = 1, base[(u64)i * PAGE_SIZE] = 1;
