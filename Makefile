@@ -3,6 +3,7 @@
 #
 #   make run            build, and run a command in a sandbox over this machine's own files
 #   make check          all tests
+#   make lint           the direction of includes and clang-tidy's list
 #   make bench          the table of measurements, beside runc, crun and runsc where they are there
 #   make install        PREFIX= (default /usr/local) and DESTDIR= are honoured
 #   make check-sanitize the tests under the address and undefined-behaviour sanitizers, then the thread's
@@ -36,8 +37,13 @@ unit: build
 bench: build
 	bench/run
 
-# Guests are the plain build's programs.
+lint: build
+	BUILD=$(BUILD) tools/lint
+
+# Guests are the plain build's programs. What a sanitizer of the sentry's reports is in a file (base/sanitize.c).
+SANITIZER_REPORTS = /var/tmp/bailey-sanitizer.*
 check-sanitize: build
+	rm -f $(SANITIZER_REPORTS)
 	test -d build-asan || meson setup build-asan -Db_sanitize=address,undefined -Db_lundef=false >/dev/null
 	ninja -C build-asan
 	BUILD=build-asan tests/check unit
@@ -46,6 +52,7 @@ check-sanitize: build
 	ninja -C build-tsan
 	BUILD=build-tsan tests/check unit
 	tests/run-guest --bailey --bin $(CURDIR)/build-tsan/bin/bailey
+	! tail -n +1 $(SANITIZER_REPORTS) 2>/dev/null
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/bailey \
@@ -59,4 +66,4 @@ install: build
 clean:
 	rm -rf $(BUILD) build-asan build-tsan
 
-.PHONY: all build deps run check unit bench check-sanitize install clean
+.PHONY: all build deps run check unit lint bench check-sanitize install clean
