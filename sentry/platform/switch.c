@@ -13,8 +13,8 @@
 #define SPIN_NSEC 40000  // longest spin: a few times what a sleep and a wake-up cost
 #define BOUND_SECONDS 10 // a stub that carries out an order takes microseconds
 // What guest code that is to leave gets, on a machine however busy: 3 s.
-#define INTERRUPT_TICK_NS 100000000
-#define INTERRUPT_TICKS 30
+#define INTERRUPT_TICK_NS 20000000
+#define INTERRUPT_TICKS 150
 #define MISSES_MAX 6
 #define SLEEPS_TO_FOLLOW 8
 
@@ -61,6 +61,15 @@ static bool is_stubs(u32 turn)
     return (turn & ~TURN_SLEEPS) == TURN_STUB;
 }
 
+static void send_interrupt(struct pt_thread *t, u32 handle)
+{
+    struct pt_space *s = t->space;
+    mutex_lock_nested(&s->lock, RANK_LEAF);
+    if (t->handle == handle && !s->reaped && t->tid)
+        host_tgkill(s->pid, t->tid, STUB_SIG_INTERRUPT);
+    mutex_unlock(&s->lock);
+}
+
 // Sleeps until it is no longer the stub's turn. False: a bounded wait has lasted too long, or guest code
 // that was made to leave does not: it runs in the stub's own text, where it stands as it likes.
 static bool sleep_for_stub(struct pt_thread *t, bool bounded)
@@ -83,7 +92,11 @@ static bool sleep_for_stub(struct pt_thread *t, bool bounded)
             continue;
         if (bounded && ++timeouts == BOUND_SECONDS)
             return false;
-        if (leaving && ++ticks == INTERRUPT_TICKS)
+        if (!leaving)
+            continue;
+        // It may have reached the stub where nobody took note of it: say it again.
+        send_interrupt(t, t->handle);
+        if (++ticks == INTERRUPT_TICKS)
             return false;
     }
 }
@@ -361,13 +374,8 @@ void platform_interrupt(u32 thread)
         return;
     if (!__atomic_load_n(&t->in_guest, __ATOMIC_SEQ_CST))
         return;
-    struct pt_space *s = t->space;
-    mutex_lock_nested(&s->lock, RANK_LEAF);
-    if (t->handle == thread && !s->reaped && t->tid) {
-        host_tgkill(s->pid, t->tid, STUB_SIG_INTERRUPT);
-        host_futex_wake(&t->ctx->turn, 1, true); // the sleep for it has a bound from now on
-    }
-    mutex_unlock(&s->lock);
+    send_interrupt(t, thread);
+    host_futex_wake(&t->ctx->turn, 1, true); // the sleep for it has a bound from now on
 }
 
 void pt_stub_sleep(struct pt_thread *t)
