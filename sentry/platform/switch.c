@@ -375,7 +375,6 @@ void platform_interrupt(u32 thread)
     if (!__atomic_load_n(&t->in_guest, __ATOMIC_SEQ_CST))
         return;
     send_interrupt(t, thread);
-    host_futex_wake(&t->ctx->turn, 1, true); // the sleep for it has a bound from now on
 }
 
 void pt_stub_sleep(struct pt_thread *t)
