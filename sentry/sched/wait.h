@@ -40,7 +40,6 @@ extern __thread struct sleeper *current_sleeper;
 
 struct waitq {
     struct spinlock lock;
-    u32 exclusive_only; // reserved
     struct list waiters; // guarded by lock
 };
 

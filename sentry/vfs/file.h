@@ -45,7 +45,6 @@ enum file_kind {
     FILE_HOST,      // a host file descriptor passed in (stdio that is not a terminal)
     FILE_KMSG,
     FILE_MQUEUE,
-    FILE_PERF_RESERVED,
     FILE_HOST_REGULAR, // the same, when it has positions
     FILE_KINDS
 };

@@ -40,7 +40,6 @@ const struct file_ops *const file_ops_table[FILE_KINDS] = {
     [FILE_HOST] = &host_file_ops,
     [FILE_KMSG] = &kmsg_file_ops,
     [FILE_MQUEUE] = &mqueue_file_ops,
-    [FILE_PERF_RESERVED] = &none_file_ops,
     [FILE_HOST_REGULAR] = &host_regular_file_ops,
 };
 
