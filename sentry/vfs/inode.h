@@ -78,7 +78,6 @@ enum inode_flag {
     INODE_DEAD = 1,      // a removed directory: nothing can be made in it
     INODE_NO_CACHE = 2,  // directory: names in it are never cached as missing
     INODE_NO_ATIME = 4,  // reading does not change atime
-    INODE_IMMUTABLE = 16, // reserved
     INODE_LINKABLE = 32,  // without a name, but link(2) may give it one (O_TMPFILE)
 };
 
