@@ -454,7 +454,7 @@ int sandbox_go(struct sandbox *s)
 int sandbox_signal(struct sandbox *s, int sig, bool foreground)
 {
     return sandbox_send(s, &(struct control_message){
-        .type = CONTROL_SIGNAL, .signal = (u32)sig, .foreground = foreground});
+        .type = CONTROL_SIGNAL, .signal = (u32)sig, .flags = foreground ? CONTROL_FOREGROUND : 0});
 }
 
 int sandbox_winsize(struct sandbox *s, u16 rows, u16 columns)

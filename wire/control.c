@@ -14,13 +14,17 @@ static void visit_control(struct codec *c, struct control_message *m)
     codec_u32(c, &m->type);
     codec_u32(c, &m->id);
     codec_s32(c, &m->error);
+    codec_u32_max(c, &m->flags, CONTROL_FLAGS_ALL);
     codec_u32_max(c, &m->signal, 64);
     codec_u32(c, &m->pid);
-    codec_bool(c, &m->foreground);
+    codec_u32(c, &m->root_pid);
     codec_u16(c, &m->rows);
     codec_u16(c, &m->columns);
     codec_u32_max(c, &m->status, 0xffff);
     codec_bool(c, &m->more);
+    codec_str(c, &m->container, CONTROL_CONTAINER_MAX);
+    for (u32 i = 0; i < CONTROL_VALUES; i++)
+        codec_u64(c, &m->values[i]);
     codec_str(c, &m->text, CONTROL_TEXT_MAX);
 }
 

@@ -30,7 +30,7 @@ static const struct option options[] = {
 // Sends a request, with a descriptor if `pass` is not -1.
 static int send_request(int fd, u32 type, int pass, struct error *e)
 {
-    u8 buf[256], space[CMSG_SPACE(sizeof(int))] = {0};
+    u8 buf[512], space[CMSG_SPACE(sizeof(int))] = {0};
     int size = control_encode(&(struct control_message){.type = type, .id = 1}, buf, sizeof(buf));
     struct iovec iov = {buf, size < 0 ? 0 : (size_t)size};
     struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1};

@@ -113,7 +113,7 @@ static bool serve(int fd, const struct control_message *m, int passed)
         r = 0;
         break;
     case CONTROL_SIGNAL:
-        r = m->signal ? kernel_control_signal(m->pid, (int)m->signal, m->foreground) : -EINVAL;
+        r = m->signal ? kernel_control_signal(m->pid, (int)m->signal, m->flags & CONTROL_FOREGROUND) : -EINVAL;
         break;
     case CONTROL_WINSIZE:
         r = kernel_control_winsize(m->rows, m->columns);
@@ -123,6 +123,19 @@ static bool serve(int fd, const struct control_message *m, int passed)
     case CONTROL_SNAPSHOT:
         r = passed >= 0 ? kernel_control_snapshot(passed) : -EINVAL;
         break;
+    case CONTROL_FDS:
+    case CONTROL_CREATE:
+    case CONTROL_EXEC:
+    case CONTROL_WAIT:
+    case CONTROL_PS:
+    case CONTROL_PAUSE:
+    case CONTROL_RESUME:
+    case CONTROL_STATE:
+    case CONTROL_STATS:
+    case CONTROL_UPDATE:
+    case CONTROL_DESTROY:
+    case CONTROL_EVENTS:
+        break; // -ENOSYS
     case CONTROL_READY:
     case CONTROL_FAILED:
     case CONTROL_EXIT:

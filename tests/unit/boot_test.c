@@ -190,13 +190,13 @@ static void test_gofer(void **state)
 static void test_control(void **state)
 {
     u8 buf[1024];
-    struct control_message m = {.type = CONTROL_SIGNAL, .id = 7, .signal = 15, .foreground = true,
+    struct control_message m = {.type = CONTROL_SIGNAL, .id = 7, .signal = 15, .flags = CONTROL_FOREGROUND,
                                 .text = "x"}, got;
     int size = control_encode(&m, buf, sizeof(buf));
     assert_true(size > 0);
     assert_int_equal(control_decode(buf, (size_t)size, &got), 0);
     assert_int_equal(got.signal, 15);
-    assert_true(got.foreground);
+    assert_int_equal(got.flags, CONTROL_FOREGROUND);
     assert_string_equal(got.text, "x");
     for (int n = 0; n < size; n++)
         assert_int_equal(control_decode(buf, (size_t)n, &got), -EBADMSG);
