@@ -145,7 +145,7 @@ struct stub_context {
     // Written by the sentry with each order.
     u32 order;
     u32 order_flags;
-    u32 spin;       // rounds that the stub may spin
+    u32 spin;       // rounds that the stub may spin; may grow while it does
     u32 sentry_cpu; // where it last ran, or CPU_UNKNOWN
     u32 op_count;
     u8 pad1[44];

@@ -129,11 +129,12 @@ static void post(struct stub_context *ctx, u32 event)
         call6(__NR_futex, (long)&ctx->turn, FUTEX_WAKE, 1, 0, 0, 0);
 }
 
-// Spins while the sentry allows it and is on another CPU, then sleeps, until it is the stub's turn.
+// Spins while the sentry allows it (it may allow more meanwhile) and is on another CPU, then sleeps, until it is the
+// stub's turn.
 static void wait(struct stub_context *ctx)
 {
-    u32 rounds = ctx->sentry_cpu == current_cpu() ? 0 : ctx->spin;
-    for (u32 i = rounds; i; i--) {
+    bool apart = ctx->sentry_cpu != current_cpu();
+    for (u32 i = 0; apart && i < __atomic_load_n(&ctx->spin, __ATOMIC_RELAXED); i++) {
         u32 t = __atomic_load_n(&ctx->turn, __ATOMIC_ACQUIRE);
         if ((t & ~TURN_SLEEPS) == TURN_STUB)
             return;

@@ -155,6 +155,10 @@ void platform_interrupt(u32 thread);
 void platform_block_begin(u32 thread);
 void platform_block_end(u32 thread);
 
+// The task loop's thread will answer in about `nsec`, without sleeping (it moves data): its stub may spin for so much
+// longer, within a bound. Called by sched_busy; 0 does nothing.
+void platform_busy(u32 thread, u64 nsec);
+
 // --- FP state -----------------------------------------------------------------------------------
 // Images are in the standard (not compacted) XSAVE format, as in Linux's signal frames, without the
 // software bytes at 464..511. May wait (fp_get).

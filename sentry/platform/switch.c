@@ -11,6 +11,8 @@
 
 #define SIGNAL_SYS 31
 #define SPIN_NSEC 40000  // longest spin: a few times what a sleep and a wake-up cost
+#define BUSY_NSEC 400000 // what is announced counts up to this: beyond, a wake-up hardly matters
+#define BUSY_MISSES_MAX 3
 #define BOUND_SECONDS 10 // a stub that carries out an order takes microseconds
 // What guest code that is to leave gets, on a machine however busy: 3 s.
 #define INTERRUPT_TICK_NS 20000000
@@ -153,8 +155,9 @@ out:
 // The rounds that the stub may spin for our next answer, from how long we have been taking.
 static u32 stub_rounds(struct pt_thread *t)
 {
-    if (t->event_time)
-        note_wait(&t->stub_misses, tsc() - t->event_time);
+    u64 now = tsc();
+    if (t->event_time) // in the future if less was needed than was announced
+        note_wait(&t->stub_misses, now > t->event_time ? now - t->event_time : 0);
     return may_spin() ? pt.spin_rounds >> t->stub_misses : 0;
 }
 
@@ -399,4 +402,17 @@ void platform_block_end(u32 thread)
     struct pt_thread *t = pt_thread_get(thread);
     if (t)
         pt_thread_busy(t);
+}
+
+void platform_busy(u32 thread, u64 nsec)
+{
+    struct pt_thread *t = pt_thread_get(thread);
+    if (!t || !t->event_time)
+        return;
+    nsec = min(nsec, (u64)BUSY_NSEC);
+    t->event_time += pt.spin_cycles * nsec / SPIN_NSEC;
+    if (t->stub_misses >= BUSY_MISSES_MAX || !may_spin()) // what is said has not been true of late
+        return;
+    u64 rounds = pt.spin_rounds * nsec / SPIN_NSEC;
+    __atomic_store_n(&t->ctx->spin, pt.spin_rounds + (u32)rounds, __ATOMIC_RELAXED);
 }

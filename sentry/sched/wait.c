@@ -147,6 +147,7 @@ static bool take_token(struct sleeper *s)
 // The platform's part of a sleep; not linked into every unit test.
 void platform_block_begin(u32 thread) __attribute__((weak));
 void platform_block_end(u32 thread) __attribute__((weak));
+void platform_busy(u32 thread, u64 nsec) __attribute__((weak));
 
 static int host_sleep(struct sleeper *s, const struct timespec *deadline)
 {
@@ -196,4 +197,11 @@ int sched_sleep(s64 deadline)
 int sched_sleep_killable(s64 deadline)
 {
     return sleep_on(current_sleeper, deadline, &current_sleeper->killed);
+}
+
+void sched_busy(u64 nsec)
+{
+    struct sleeper *s = current_sleeper;
+    if (s && s->thread && platform_busy)
+        platform_busy(s->thread, nsec);
 }

@@ -90,6 +90,9 @@ int sched_sleep(s64 deadline) must_check;
 // As sched_sleep, but only sched_kill interrupts it (vfork(2)'s wait and the like).
 int sched_sleep_killable(s64 deadline) must_check;
 
+// What the calling thread does next takes about `nsec` and does not sleep: its stub need not go to sleep for so long.
+void sched_busy(u64 nsec);
+
 // Wakes the thread of `s`.
 void sched_wake(struct sleeper *s);
 

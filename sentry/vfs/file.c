@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "sentry/arena/arena.h"
+#include "sentry/sched/wait.h"
 #include "sentry/vfs/lock.h"
 #include "sentry/vfs/notify.h"
 #include "sentry/vfs/path.h"
@@ -65,15 +66,27 @@ void file_unref(struct file *f)
 
 // ---- transfers ---------------------------------------------------------------------------------
 
+// Large transfers of files take about 0.1 ns a byte where the pages are there, twice that where they must be made; to say
+// too much does less harm than to say too little.
+#define BUSY_SIZE_MIN (32u << 10)
+
+static void announce(const struct file_ops *ops, const struct uio *u)
+{
+    if (ops->seekable && u->resid >= BUSY_SIZE_MIN)
+        sched_busy(u->resid / 4);
+}
+
 static long do_read(struct file *f, struct uio *u, s64 *pos)
 {
     const struct file_ops *ops = file_ops(f);
+    announce(ops, u);
     return ops->read ? ops->read(f, u, pos) : -EINVAL;
 }
 
 static long do_write(struct file *f, struct uio *u, s64 *pos)
 {
     const struct file_ops *ops = file_ops(f);
+    announce(ops, u);
     return ops->write ? ops->write(f, u, pos) : -EINVAL;
 }
 
