@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "sentry/arena/arena.h"
 #include "sentry/kernel/exit.h"
+#include "sentry/kernel/seccomp.h"
 #include "sentry/kernel/session.h"
 #include "sentry/kernel/siginternal.h"
 #include "sentry/mm/mm.h"
@@ -220,6 +221,7 @@ static int link_locked(struct task *t, struct task *c, u64 flags)
         pid_drop_locked(pid);
         return -ERESTARTNOINTR;
     }
+    seccomp_inherit(t, c);
     list_push(&p->threads, &c->thread_node);
     p->thread_count++;
     mutex_unlock(&p->lock);

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "sentry/arena/arena.h"
 #include "sentry/kernel/exit.h"
+#include "sentry/kernel/seccomp.h"
 #include "sentry/kernel/posix_timer.h"
 #include "sentry/kernel/siginternal.h"
 #include "sentry/loader/loader.h"
@@ -363,6 +364,7 @@ long task_exec(struct task *t, int dirfd, const char *name, u32 flags,
     x.cred = cred_dup(t->cred);
     if (!x.cred)
         return -ENOMEM;
+    x.cred->no_new_privs = task_no_new_privs(t);
     int r = load(&x, dirfd, name, flags, argv, envp, &image);
     close_images(&x);
     if (r)

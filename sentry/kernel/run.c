@@ -11,6 +11,7 @@
 #include "host/host.h"
 #include "sentry/kernel/clock.h"
 #include "sentry/kernel/exit.h"
+#include "sentry/kernel/seccomp.h"
 #include "sentry/kernel/siginternal.h"
 #include "sentry/mm/mm.h"
 #include "sentry/platform/platform.h"
@@ -42,8 +43,10 @@ void task_make_current(struct task *t)
 
 // ---- events --------------------------------------------------------------------------------------
 
-static void do_syscall(struct task *t)
+// `again`: the call goes on after an interruption that the guest does not see; it has been let in before.
+static void do_syscall(struct task *t, bool again)
 {
+    long ret;
     u64 nr = t->regs.orig_rax;
     u64 *a = t->syscall_args;
     a[0] = t->regs.rdi;
@@ -54,7 +57,14 @@ static void do_syscall(struct task *t)
     a[5] = t->regs.r9;
     t->syscall_nr = nr;
     t->in_syscall = 1;
-    long ret = syscall_dispatch(t, nr, a);
+    if (unlikely(t->seccomp_mode) && !again && !seccomp_enter(t, (u32)nr, a, &ret)) {
+        syscall_refused(t, nr, a, ret);
+        t->in_syscall = 0; // whatever errno a filter gave is final
+        t->syscall_nr = ~0ull;
+        t->regs.rax = (u64)ret;
+        return;
+    }
+    ret = syscall_dispatch(t, nr, a);
     t->syscall_nr = ~0ull;
     if (unlikely(t->keep_regs)) {
         t->keep_regs = 0;
@@ -85,7 +95,7 @@ static void do_event(struct task *t, const struct platform_event *ev)
 {
     switch (ev->kind) {
     case PLATFORM_SYSCALL:
-        do_syscall(t);
+        do_syscall(t, false);
         return;
     case PLATFORM_FAULT:
         do_fault(t, ev);
@@ -163,7 +173,7 @@ static void task_loop(struct task *t)
             return;
         if (unlikely(t->redo)) {
             t->redo = 0;
-            do_syscall(t);
+            do_syscall(t, true);
             continue;
         }
         enter_guest(t);

@@ -8,6 +8,7 @@
 #include "sentry/fs/tty/job.h"
 #include "sentry/kernel/clock.h"
 #include "sentry/kernel/exit.h"
+#include "sentry/kernel/seccomp.h"
 #include "sentry/kernel/session.h"
 #include "sentry/mm/mm.h"
 #include "sentry/platform/platform.h"
@@ -49,6 +50,7 @@ void task_unref(struct task *t)
     user_put(t->user);
     pid_unref(t->pid);
     arena_free(t->fp);
+    seccomp_release(t);
     if (t->process)
         process_unref(t->process);
     arena_free(t);
@@ -306,7 +308,7 @@ void task_refresh_identity(struct task *t)
         .gid = c->gid,
         .egid = c->egid,
     };
-    platform_set_identity(t->thread, &id);
+    platform_set_identity(t->thread, seccomp_allows_in_stub(t) ? &id : NULL);
 }
 
 void task_set_cred(struct task *t, const struct cred *c)

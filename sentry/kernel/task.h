@@ -28,6 +28,7 @@ struct fdtable;
 struct fs_context;
 struct tty;
 struct file;
+struct seccomp_filter;
 
 #define TASK_COMM_MAX 16 // with NUL
 #define RLIMIT_COUNT 16
@@ -109,6 +110,9 @@ struct task {
     u8 exited;                // task_exit has begun
     u8 vfork_wait;            // parent: its vfork child still has its address space (atomic)
     u8 keep_regs;             // the call has set all registers: no result goes into rax
+    u8 seccomp_mode;          // SECCOMP_MODE_* (seccomp.h); changed under process->lock
+    u8 no_new_privs;          // a sibling's TSYNC set it, in addition to cred's; only ever set
+    struct seccomp_filter *seccomp; // the newest; changed under process->lock
 
     struct ref ref;
     s32 tid;                  // changes by execve(2) of another thread than the leader

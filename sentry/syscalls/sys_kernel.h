@@ -9,6 +9,8 @@
 
 // restart_syscall(2) of a poll(2) (sys_poll.c).
 long sys_poll_restart(struct task *t);
+// prctl(PR_SET_SECCOMP, mode, arg) (sys_seccomp.c).
+long seccomp_prctl(struct task *t, u64 mode, u64 arg);
 // ... of a rt_sigtimedwait(2).
 long sys_sigwait_restart(struct task *t);
 

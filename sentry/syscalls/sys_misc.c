@@ -298,8 +298,3 @@ long sys_rseq(struct task *t, const u64 a[6])
 {
     return -ENOSYS;
 }
-
-long sys_seccomp(struct task *t, const u64 a[6])
-{
-    return -EINVAL;
-}

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "sentry/arena/arena.h"
+#include "sentry/kernel/seccomp.h"
 #include "sentry/mm/mm.h"
 #include "sentry/mm/usercopy.h"
 #include "sentry/syscalls/sys_kernel.h"
@@ -181,7 +182,9 @@ static long rest(struct task *t, const u64 a[6])
     case PR_GET_TID_ADDRESS:
         return put_u64(uaddr(a[1]), t->clear_child_tid);
     case PR_GET_SECCOMP:
-        return 0;
+        return t->seccomp_mode;
+    case PR_SET_SECCOMP:
+        return seccomp_prctl(t, a[1], a[2]);
     case PR_MCE_KILL:
     case PR_MCE_KILL_GET:
         return (u32)a[0] == PR_MCE_KILL_GET ? 2 : 0;
@@ -214,7 +217,7 @@ static long rest(struct task *t, const u64 a[6])
         return 0;
     case PR_GET_MDWE:
         return p->mdwe;
-    default: // PR_SET_SECCOMP: as a kernel built without it
+    default:
         return -EINVAL;
     }
 }
@@ -255,7 +258,7 @@ long sys_prctl(struct task *t, const u64 a[6])
     case PR_SET_NO_NEW_PRIVS:
         return set_no_new_privs(t, a);
     case PR_GET_NO_NEW_PRIVS:
-        return a[1] || a[2] || a[3] || a[4] ? -EINVAL : t->cred->no_new_privs;
+        return a[1] || a[2] || a[3] || a[4] ? -EINVAL : task_no_new_privs(t);
     case PR_CAPBSET_READ:
         return a[1] > CAP_LAST ? -EINVAL : (long)(t->cred->cap_bounding >> a[1] & 1);
     case PR_CAPBSET_DROP:

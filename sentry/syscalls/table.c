@@ -64,6 +64,15 @@ long syscall_dispatch(struct task *t, u64 nr, const u64 a[6])
     return r;
 }
 
+void syscall_refused(struct task *t, u64 nr, const u64 a[6], long ret)
+{
+    if (likely(strace_mode == STRACE_OFF))
+        return;
+    struct strace_line line;
+    strace_begin(&line, t, (u32)nr, a);
+    strace_end(&line, t, (u32)nr, a, ret);
+}
+
 static const char *level_word(const struct syscall_entry *e)
 {
     if (!e->function)

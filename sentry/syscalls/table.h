@@ -80,6 +80,9 @@ extern const struct syscall_entry syscall_table[SYSCALL_COUNT];
 // Runs system call `nr` of task `t` (with --strace, logs it). -ENOSYS for what is not there.
 long syscall_dispatch(struct task *t, u64 nr, const u64 a[6]);
 
+// One that a seccomp filter has kept from being run: for --strace.
+void syscall_refused(struct task *t, u64 nr, const u64 a[6], long ret);
+
 // docs/compatibility.md, from the table, to a file descriptor of the host. 0 or -errno.
 int syscall_write_compat(int host_fd);
 

@@ -4,6 +4,7 @@
 
 #include "sentry/fs/proc/proc.h"
 #include "sentry/fs/pseudo/pseudo.h"
+#include "sentry/kernel/seccomp.h"
 #include "sentry/vfs/fdtable.h"
 #include "sentry/vfs/fs_context.h"
 
@@ -175,7 +176,8 @@ static void status_masks(struct pseudo_ctx *x, struct text *out)
                     "CapAmb:\t%016llx\nNoNewPrivs:\t%u\n",
                     (unsigned long long)c->cap_inheritable, (unsigned long long)c->cap_permitted,
                     (unsigned long long)c->cap_effective, (unsigned long long)c->cap_bounding,
-                    (unsigned long long)c->cap_ambient, c->no_new_privs);
+                    (unsigned long long)c->cap_ambient,
+                    c->no_new_privs || x->task->no_new_privs);
         cred_unref(c);
     }
 }
@@ -209,7 +211,10 @@ int proc_show_status(struct pseudo_ctx *x, struct text *out)
     status_memory(x, out);
     text_printf(out, "Threads:\t%u\n", info.threads);
     status_masks(x, out);
-    text_str(out, "Seccomp:\t0\nSeccomp_filters:\t0\nSpeculation_Store_Bypass:\tunknown\n");
+    u32 mode, filters;
+    seccomp_get_info(x->task, &mode, &filters);
+    text_printf(out, "Seccomp:\t%u\nSeccomp_filters:\t%u\nSpeculation_Store_Bypass:\tunknown\n", mode,
+                filters);
     status_cpus(out);
     text_printf(out, "voluntary_ctxt_switches:\t%llu\nnonvoluntary_ctxt_switches:\t%llu\n",
                 (unsigned long long)used.voluntary, (unsigned long long)used.involuntary);

@@ -221,6 +221,7 @@ static const struct pseudo_entry kernel_entries[] = {
     D("random", PSEUDO_PROC_SYS_RANDOM),
     T("randomize_va_space", "2\n"),
     T("sched_child_runs_first", "0\n"),
+    D("seccomp", PSEUDO_PROC_SYS_SECCOMP),
     K("sem", "32000\t1024000000\t500\t32000\n"),
     K("shm_rmid_forced", "0\n"),
     K("shmall", "18446744073692774399\n"),
@@ -232,6 +233,13 @@ static const struct pseudo_entry kernel_entries[] = {
     T("version", KERNEL_VERSION "\n"),
 };
 const struct pseudo_table proc_sys_kernel_table = PSEUDO_TABLE(kernel_entries);
+
+#define SECCOMP_ACTIONS "kill_process kill_thread trap errno trace log"
+static const struct pseudo_entry seccomp_entries[] = {
+    T("actions_avail", SECCOMP_ACTIONS " allow\n"),
+    T("actions_logged", SECCOMP_ACTIONS "\n"),
+};
+const struct pseudo_table proc_sys_seccomp_table = PSEUDO_TABLE(seccomp_entries);
 
 static const struct pseudo_entry random_entries[] = {
     F("boot_id", show_boot_id),
