@@ -150,23 +150,24 @@ static void visit_idmap(struct codec *c, void *p)
                    (u64)m->host + m->size <= (1ull << 32));
 }
 
-static void visit_header(struct codec *c, enum boot_role role)
+static u32 visit_header(struct codec *c, u32 role)
 {
     u32 magic = BOOT_MAGIC;
     u16 version = BOOT_VERSION, who = (u16)role;
     codec_u32(c, &magic);
     codec_u16(c, &version);
     codec_u16(c, &who);
-    require(c, magic == BOOT_MAGIC && version == BOOT_VERSION && who == role);
+    require(c, magic == BOOT_MAGIC && version == BOOT_VERSION);
+    return who;
 }
 
-static void visit_boot(struct codec *c, struct boot_message *m)
+static void visit_container(struct codec *c, struct boot_message *m)
 {
-    visit_header(c, BOOT_SENTRY);
-    codec_str(c, &m->id, 1024);
     codec_str(c, &m->hostname, 64);
     codec_str(c, &m->domainname, 64);
-    visit_process(c, &m->process);
+    codec_str(c, &m->pid_ns_of, 1024);
+    codec_str(c, &m->uts_ns_of, 1024);
+    codec_str(c, &m->ipc_ns_of, 1024);
     codec_list(c, (void **)&m->mounts, &m->mount_count, sizeof(*m->mounts), BOOT_MOUNTS_MAX,
                visit_mount);
     // (A list that failed to decode has empty elements.)
@@ -184,23 +185,39 @@ static void visit_boot(struct codec *c, struct boot_message *m)
                visit_idmap);
     codec_list(c, (void **)&m->gid_maps, &m->gid_map_count, sizeof(*m->gid_maps), BOOT_ENTRIES_MAX,
                visit_idmap);
-    codec_u32_max(c, &m->log_level, LOG_LEVEL_DEBUG);
-    codec_u32_max(c, &m->strace, BOOT_STRACE_MODES - 1);
-    codec_u32_max(c, &m->features, BOOT_FEATURES_ALL);
     visit_path(c, &m->cgroup_path);
     codec_u64(c, &m->memory_limit);
     codec_u64(c, &m->pids_limit);
     codec_u64(c, &m->fds_limit);
     codec_u32_max(c, &m->cpu_count, 8192);
-    for (int i = 0; i < 3; i++)
-        codec_fd(c, &m->stdio[i]);
+}
+
+static void visit_sandbox(struct codec *c, struct boot_message *m)
+{
+    codec_u32_max(c, &m->log_level, LOG_LEVEL_DEBUG);
+    codec_u32_max(c, &m->strace, BOOT_STRACE_MODES - 1);
     codec_fd(c, &m->log_fd);
     codec_fd(c, &m->strace_fd);
     codec_fd(c, &m->control_fd);
     codec_fd(c, &m->listen_fd);
     codec_fd(c, &m->snapshot_fd);
+}
+
+static void visit_boot(struct codec *c, struct boot_message *m)
+{
+    m->role = visit_header(c, m->role ? m->role : BOOT_SENTRY);
+    require(c, m->role == BOOT_SENTRY || m->role == BOOT_CONTAINER || m->role == BOOT_EXEC);
     if (c->mode == CODEC_DECODE)
-        m->memdir_fd = -1;
+        m->log_fd = m->strace_fd = m->control_fd = m->listen_fd = m->snapshot_fd = m->memdir_fd = -1;
+    codec_str(c, &m->id, 1024);
+    codec_u32_max(c, &m->features, BOOT_FEATURES_ALL);
+    visit_process(c, &m->process);
+    for (int i = 0; i < 3; i++)
+        codec_fd(c, &m->stdio[i]);
+    if (m->role == BOOT_SENTRY || m->role == BOOT_CONTAINER)
+        visit_container(c, m);
+    if (m->role == BOOT_SENTRY)
+        visit_sandbox(c, m);
 }
 
 static void visit_export(struct codec *c, void *p)
@@ -216,7 +233,7 @@ static void visit_export(struct codec *c, void *p)
 
 static void visit_gofer(struct codec *c, struct boot_gofer *m)
 {
-    visit_header(c, BOOT_GOFER);
+    require(c, visit_header(c, BOOT_GOFER) == BOOT_GOFER);
     codec_u32_max(c, &m->log_level, LOG_LEVEL_DEBUG);
     codec_u32_max(c, &m->features, BOOT_FEATURES_ALL);
     codec_fd(c, &m->log_fd);
@@ -252,6 +269,46 @@ int boot_decode_gofer(const void *buf, size_t size, struct boot_gofer *ret)
     if (c.error)
         boot_free_gofer(ret);
     return c.error;
+}
+
+void boot_each_fd(struct boot_message *m, void (*visit)(void *arg, s32 *fd), void *arg)
+{
+    for (int i = 0; i < 3; i++)
+        visit(arg, &m->stdio[i]);
+    for (u32 i = 0; i < m->mount_count; i++) {
+        visit(arg, &m->mounts[i].root_fd);
+        visit(arg, &m->mounts[i].write_fd);
+        visit(arg, &m->mounts[i].gofer_fd);
+    }
+}
+
+struct taking {
+    s32 *fds;
+    u32 count;
+    bool bad;
+};
+
+static void take_fd(void *arg, s32 *fd)
+{
+    struct taking *t = arg;
+    s32 place = *fd;
+    *fd = -1;
+    if (place < 0)
+        return;
+    if ((u32)place >= t->count || t->fds[place] < 0) {
+        t->bad = true;
+        return;
+    }
+    *fd = t->fds[place];
+    t->fds[place] = -1;
+}
+
+int boot_take_fds(struct boot_message *m, s32 *fds, u32 count)
+{
+    struct taking t = {fds, count, m->role != BOOT_CONTAINER && m->role != BOOT_EXEC};
+    if (!t.bad)
+        boot_each_fd(m, take_fd, &t);
+    return t.bad ? -EBADMSG : 0;
 }
 
 void boot_free(struct boot_message *m)

@@ -6,6 +6,11 @@
 // FD`), FD being its number. The descriptors that the message names are inherited under those
 // numbers, everything else is closed. Numbers below 3 are always open (/dev/null when not used).
 //
+// Later messages go to a running sentry by its control connection (wire/control.h), which has no inherited
+// descriptors: there a number is a place in the list of descriptors that came along, and
+// boot_take_fds puts the sentry's own numbers in. A message of role BOOT_CONTAINER describes one more container; one of
+// BOOT_EXEC a process in a container, and of it only `id`, `process`, `features` and `stdio` are transmitted.
+//
 // Decoding validates in full: sizes, counts, that strings hold no NUL, that numbers are in range, that
 // every absolute path is absolute and clean, that the first mount is the root. What a decoded message says is
 // consistent; whether the descriptors are what it says is for the user of each to find out.
@@ -15,10 +20,15 @@
 #include "wire/codec.h"
 
 #define BOOT_MAGIC 0x746f6f62u // "boot"
-#define BOOT_VERSION 2
+#define BOOT_VERSION 3
 #define BOOT_SIZE_MAX (1u << 20)
 
-enum boot_role { BOOT_SENTRY = 1, BOOT_GOFER = 2 };
+enum boot_role {
+    BOOT_SENTRY = 1,    // a sandbox with its first container
+    BOOT_GOFER = 2,     // struct boot_gofer
+    BOOT_CONTAINER = 3, // one more container for a sandbox
+    BOOT_EXEC = 4,      // a process in a container
+};
 
 #define BOOT_STR_MAX 4095   // paths, names, options
 #define BOOT_ARG_MAX 131071 // one argument or environment string, as Linux's MAX_ARG_STRLEN
@@ -125,6 +135,7 @@ enum boot_strace { BOOT_STRACE_OFF, BOOT_STRACE_TEXT, BOOT_STRACE_JSON, BOOT_STR
 #define BOOT_FEATURES_ALL 31u
 
 struct boot_message {
+    u32 role;       // enum boot_role; 0 is encoded as BOOT_SENTRY
     const char *id; // of the container
     const char *hostname;
     const char *domainname;
@@ -146,6 +157,8 @@ struct boot_message {
     u32 log_level; // enum log_level
     u32 strace;    // enum boot_strace
     u32 features;  // BOOT_*
+    // BOOT_CONTAINER: ids of the containers whose namespaces it shares; "": a new one of its own.
+    const char *pid_ns_of, *uts_ns_of, *ipc_ns_of;
     const char *cgroup_path; // for /proc/self/cgroup: "/" unless told
     // Limits, 0: none.
     u64 memory_limit; // bytes
@@ -154,6 +167,7 @@ struct boot_message {
     u32 cpu_count;    // CPUs that the guest sees
     // Descriptors (-1: none).
     s32 stdio[3];   // the container's stdin, stdout, stderr (terminal: the raw terminal)
+    // BOOT_SENTRY only, as is what follows.
     s32 log_fd;     // log lines
     s32 strace_fd;  // --strace lines
     s32 control_fd; // SOCK_SEQPACKET, to the bailey that started the sandbox (wire/control.h)
@@ -190,6 +204,14 @@ int must_check boot_encode_gofer(const struct boot_gofer *m, void **ret_buf, siz
 // boot_free. -EBADMSG when anything is wrong (*ret is then empty), -ENOMEM.
 int must_check boot_decode(const void *buf, size_t size, struct boot_message *ret);
 int must_check boot_decode_gofer(const void *buf, size_t size, struct boot_gofer *ret);
+
+// Puts fds[n] in the place of every n in a decoded message of role BOOT_CONTAINER or BOOT_EXEC; those used are -1 in
+// `fds` afterwards and belong to the message. -EBADMSG when a number is out of range or used twice: the
+// message is then not to be used, and those already taken are closed by the caller's closing of both.
+int must_check boot_take_fds(struct boot_message *m, s32 *fds, u32 count);
+
+// Calls `visit` for every descriptor of a message of role BOOT_CONTAINER or BOOT_EXEC.
+void boot_each_fd(struct boot_message *m, void (*visit)(void *arg, s32 *fd), void *arg);
 
 void boot_free(struct boot_message *m);
 void boot_free_gofer(struct boot_gofer *m);

@@ -53,6 +53,8 @@ static int read_message(const char *number, struct boot_message *ret)
     if (host_is_error(p))
         return (int)(intptr_t)p;
     r = boot_decode(p, (u64)st.st_size, ret);
+    if (!r && ret->role != BOOT_SENTRY)
+        r = -EBADMSG;
     host_close((int)fd);
     return (int)r;
 }

@@ -116,7 +116,8 @@ static void test_damaged(void **state)
         }
         if (boot_decode(copy, size, &got) == 0) {
             assert_true(got.process.arg_count > 0);
-            assert_string_equal(got.mounts[0].destination, "/");
+            if (got.role != BOOT_EXEC)
+                assert_string_equal(got.mounts[0].destination, "/");
             for (u32 j = 0; j < got.mount_count; j++)
                 assert_int_equal(got.mounts[j].destination[0], '/');
             boot_free(&got);
@@ -169,6 +170,64 @@ static void test_refused(void **state)
     free(big);
 }
 
+static void no_fds_but(struct boot_message *m, s32 number)
+{
+    m->stdio[0] = m->stdio[1] = m->stdio[2] = number;
+    m->control_fd = -1;
+    m->mounts[0].root_fd = 0;
+}
+
+// Descriptors of later messages are places in a list; each is taken once.
+static void test_take_fds(void **state)
+{
+    struct boot_message m = sample(), got;
+    s32 fds[] = {40, 41, 42, 43};
+    void *buf;
+    size_t size;
+    m.role = BOOT_CONTAINER;
+    m.pid_ns_of = "first";
+    no_fds_but(&m, -1);
+    m.stdio[1] = 3;
+    assert_int_equal(boot_encode(&m, &buf, &size), 0);
+    assert_int_equal(boot_decode(buf, size, &got), 0);
+    assert_string_equal(got.pid_ns_of, "first");
+    assert_string_equal(got.uts_ns_of, "");
+    assert_int_equal(got.control_fd, -1);
+    assert_int_equal(boot_take_fds(&got, fds, 4), 0);
+    assert_int_equal(got.mounts[0].root_fd, 40);
+    assert_int_equal(got.stdio[1], 43);
+    assert_int_equal(got.stdio[0], -1);
+    assert_int_equal(fds[0], -1);
+    assert_int_equal(fds[1], 41);
+    boot_free(&got);
+
+    assert_int_equal(boot_decode(buf, size, &got), 0);
+    assert_int_equal(boot_take_fds(&got, fds, 3), -EBADMSG); // beyond the list
+    boot_free(&got);
+    free(buf);
+}
+
+static void test_exec(void **state)
+{
+    struct boot_message m = sample(), got;
+    s32 fds[] = {40, 41, 42};
+    void *buf;
+    size_t size;
+    m.role = BOOT_EXEC;
+    no_fds_but(&m, 1);
+    assert_int_equal(boot_encode(&m, &buf, &size), 0);
+    assert_int_equal(boot_decode(buf, size, &got), 0);
+    assert_int_equal(got.role, BOOT_EXEC);
+    assert_string_equal(got.process.args[2], "echo hello");
+    assert_int_equal(got.mount_count, 0);
+    assert_int_equal(got.log_fd, -1);
+    assert_int_equal(boot_take_fds(&got, fds, 3), -EBADMSG); // the same place thrice
+    boot_free(&got);
+    free(buf);
+    m.role = BOOT_GOFER;
+    assert_int_equal(encode(&m), -EINVAL);
+}
+
 static void test_gofer(void **state)
 {
     struct boot_export exports[] = {{3, -1, 4, BOOT_TRAIT_EXCLUSIVE, false},
@@ -212,6 +271,7 @@ int main(void)
         cmocka_unit_test(test_round_trip), cmocka_unit_test(test_cut_short),
         cmocka_unit_test(test_damaged),    cmocka_unit_test(test_refused),
         cmocka_unit_test(test_gofer),      cmocka_unit_test(test_control),
+        cmocka_unit_test(test_take_fds),   cmocka_unit_test(test_exec),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
