@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
+#include <linux/if.h>
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
@@ -15,6 +16,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -33,6 +35,7 @@ struct launch_shared {
     u32 settled;      // futex: 1 once the child's descriptors are its own, or it has failed
     int error;        // negative errno of the step that failed
     const char *step; // its name
+    enum launch_net net;
     struct launch launch; // a copy: the caller's may be gone before the child is done with it
     int keep[LAUNCH_KEEP_MAX];
     char *argv[4];
@@ -135,16 +138,71 @@ static void child_wait_go(struct launch_shared *s)
     }
 }
 
+// A new network namespace has a loopback interface, which is down.
+static void child_loopback(struct launch_shared *s)
+{
+    struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+    long fd = host_sys(SYS_socket, AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd == -EAFNOSUPPORT)
+        return; // a host without IP
+    STEP("socket", fd);
+    STEP("loopback interface", host_sys(SYS_ioctl, fd, SIOCSIFFLAGS, &lo));
+    host_sys(SYS_close, fd);
+}
+
+static void child_namespaces(struct launch_shared *s)
+{
+    unsigned flags = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS;
+    if (s->net != LAUNCH_NET_KEEP)
+        flags |= CLONE_NEWNET;
+    STEP("create namespaces", host_sys(SYS_unshare, flags));
+    if (s->net == LAUNCH_NET_LOOPBACK)
+        child_loopback(s);
+}
+
+// Settings of the new network namespace. The list is bailey's, which waits meanwhile.
+static void child_sysctls(struct launch_shared *s)
+{
+    const struct launch *l = &s->launch;
+    for (u32 i = 0; i < l->sysctl_count; i++) {
+        const struct launch_sysctl *c = &l->sysctls[i];
+        long fd = host_sys(SYS_openat, AT_FDCWD, c->path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0);
+        STEP(c->what, fd);
+        STEP(c->what, host_sys(SYS_write, fd, c->value, c->size));
+        host_sys(SYS_close, fd);
+    }
+}
+
+// A directory of /proc as a mount of its own, under a number that bailey has told.
+static void child_donate(struct launch_shared *s, const char *path, int number)
+{
+    if (number < 0)
+        return;
+    long fd = host_sys(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    // Without it guests see the defaults of what they would find there.
+    if (fd < 0)
+        return;
+    STEP("donate a directory of /proc", host_sys(SYS_dup3, fd, number, 0));
+    host_sys(SYS_close, fd);
+}
+
 static void child_prepare(struct launch_shared *s)
 {
     const struct launch *l = &s->launch;
     STEP("parent death signal", host_sys(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0));
     // The dear ones, while bailey reads the configuration.
-    STEP("create namespaces",
-         host_sys(SYS_unshare, CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS));
+    child_namespaces(s);
+    if (s->error)
+        return;
     child_wait_go(s);
     if (!s->error)
+        child_sysctls(s);
+    if (!s->error)
         child_fds(s);
+    if (s->error)
+        return;
+    child_donate(s, "/proc/self/net", l->proc_net_fd);
+    child_donate(s, "/proc/sys/net", l->sys_net_fd);
     if (s->error)
         return;
     // Its root is the cgroup that bailey has put us into by now.
@@ -270,13 +328,14 @@ static int write_maps(const struct launch *l, pid_t pid, struct error *e)
     return r < 0 ? error_errno(e, r, "write the id maps of %s", l->name) : 0;
 }
 
-int launch_begin(struct launched *ret, struct error *e)
+int launch_begin(struct launched *ret, enum launch_net net, struct error *e)
 {
     *ret = (struct launched){.pidfd = -1};
     struct launch_shared *s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE,
                                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (s == MAP_FAILED)
         return error_errno(e, -errno, "start a process");
+    s->net = net;
     int pidfd = -1;
     struct clone_args args = {
         .flags = CLONE_VM | CLONE_FILES | CLONE_PIDFD | CLONE_CLEAR_SIGHAND | CLONE_NEWUSER |
@@ -333,7 +392,7 @@ int launch_go(const struct launch *l, struct launched *child, struct error *e)
     while (!__atomic_load_n(&s->settled, __ATOMIC_ACQUIRE))
         if (host_futex_wait(&s->settled, 0, &limit, false) == -ETIMEDOUT)
             return error_set(e, -ETIMEDOUT, "start %s: it does not move", l->name);
-    return 0;
+    return launch_failure(child, e) ? child->shared->error : 0;
 }
 
 bool launch_failure(const struct launched *l, struct error *e)

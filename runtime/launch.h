@@ -32,7 +32,27 @@ struct launch {
     const struct boot_idmap *uid_maps, *gid_maps;
     u32 uid_map_count, gid_map_count;
     int controlling_tty; // terminal that becomes the child session's, so that it hears SIGWINCH; -1
+    // Directories of /proc about the network namespace, put in place of these two descriptors (-1: not wanted) as
+    // mounts of their own, so that nothing above can be reached: /proc/self/net and /proc/sys/net.
+    int proc_net_fd, sys_net_fd;
+    const struct launch_sysctl *sysctls; // set in the new network namespace
+    u32 sysctl_count;
     const struct cgroup *cgroup; // entered before the child does anything; NULL: bailey's own
+};
+
+// The network namespace of what is launched.
+enum launch_net {
+    LAUNCH_NET_EMPTY,    // a new one, with nothing in it
+    LAUNCH_NET_LOOPBACK, // a new one with its loopback interface up
+    LAUNCH_NET_KEEP,     // bailey's own at that moment
+};
+
+// A setting to be made, in the words of system calls.
+struct launch_sysctl {
+    const char *path; // /proc/sys/...
+    const char *value;
+    size_t size;
+    const char *what; // for messages: "sysctl NAME=VALUE"
 };
 
 struct launched {
@@ -42,7 +62,7 @@ struct launched {
 };
 
 // Clones the child. 0, or a negative errno with message. Ends in launch_go, or in launch_cancel.
-int launch_begin(struct launched *ret, struct error *e);
+int launch_begin(struct launched *ret, enum launch_net net, struct error *e);
 
 // Tells it what to become. 0 when it is on its way; the exec may still fail, which shows as its end with status
 // LAUNCH_FAILED and is explained by launch_failure. A negative errno with message when not

@@ -13,6 +13,7 @@
 
 static const char *const choice_log_format[] = {"text", "json", NULL};
 static const char *const choice_rootless[] = {"true", "false", "auto", NULL};
+static const char *const choice_network[] = {"host", "none", NULL};
 static const char *const choice_platform[] = {"systrap", NULL};
 
 #define GLOBAL(field) offsetof(struct globals, field)
@@ -36,6 +37,9 @@ const struct option global_options[] = {
     {"overlay", NULL, OPTION_FLAG, GLOBAL(overlay), NULL,
      "keep the container's writes to its root in memory", NULL},
     {"platform", NULL, OPTION_STRING, GLOBAL(platform), "NAME", "systrap", choice_platform},
+    {"network", NULL, OPTION_STRING, GLOBAL(network), "MODE",
+     "host (default): the network that the configuration names; none: a loopback interface alone",
+     choice_network},
     {"systemd-cgroup", NULL, OPTION_FLAG, GLOBAL(systemd_cgroup), NULL,
      "make cgroups through systemd", NULL},
     {"rootless", NULL, OPTION_STRING, GLOBAL(rootless), "WHEN", "true, false or auto (default)",

@@ -21,6 +21,7 @@
 #include "runtime/cmd/cmd.h"
 #include "runtime/log.h"
 #include "runtime/mounts.h"
+#include "runtime/network.h"
 
 #define READY_SECONDS 60
 #define CONTROL_BUFFER CONTROL_SIZE_MAX
@@ -42,6 +43,8 @@ struct setup {
     int *gofer_fds;
     u32 gofer_count;
     int sentry_exec, gofer_exec;
+    struct launch_sysctl *net_sysctls; // those of a new network namespace
+    u32 net_sysctl_count;
     struct boot_message boot;
     struct boot_gofer gofer;
     struct boot_export *exports;
@@ -187,6 +190,33 @@ static int setup_mounts(struct setup *u, struct error *e)
     return r;
 }
 
+// Settings of the network namespace are made before the sentry runs: it may not make them.
+static void setup_sysctls(struct setup *u)
+{
+    const struct spec *spec = u->config->spec;
+    struct boot_message *b = &u->boot;
+    if (!spec->sysctl_count)
+        return;
+    b->sysctls = pool_alloc(&u->pool, spec->sysctl_count * sizeof(*b->sysctls));
+    u->net_sysctls = pool_alloc(&u->pool, spec->sysctl_count * sizeof(*u->net_sysctls));
+    for (u32 i = 0; i < spec->sysctl_count; i++) {
+        const struct boot_sysctl *c = &spec->sysctls[i];
+        if (network_is_sysctl(c))
+            u->net_sysctls[u->net_sysctl_count++] = network_sysctl(&u->pool, c);
+        else
+            b->sysctls[b->sysctl_count++] = *c;
+    }
+    if (network_kind(u->config->globals, spec) != NETWORK_NEW)
+        u->net_sysctl_count = 0; // set by who joined it
+}
+
+// Numbers that the launch puts directories of /proc under.
+static void setup_proc_net(struct setup *u)
+{
+    u->boot.proc_net_fd = keep(u, open("/dev/null", O_PATH | O_CLOEXEC));
+    u->boot.sys_net_fd = keep(u, open("/dev/null", O_PATH | O_CLOEXEC));
+}
+
 static void setup_boot(struct setup *u)
 {
     const struct sandbox_config *c = u->config;
@@ -201,7 +231,7 @@ static void setup_boot(struct setup *u)
     b->devices = spec->devices, b->device_count = spec->device_count;
     b->masked_paths = spec->masked_paths, b->masked_count = spec->masked_count;
     b->readonly_paths = spec->readonly_paths, b->readonly_count = spec->readonly_count;
-    b->sysctls = spec->sysctls, b->sysctl_count = spec->sysctl_count;
+    setup_sysctls(u);
     b->uid_maps = spec->uid_maps, b->uid_map_count = spec->uid_map_count;
     b->gid_maps = spec->gid_maps, b->gid_map_count = spec->gid_map_count;
     b->features = (c->globals->directfs ? BOOT_DIRECTFS : 0) |
@@ -218,6 +248,7 @@ static void setup_boot(struct setup *u)
     b->cpu_count = (u32)max(sysconf(_SC_NPROCESSORS_ONLN), 1l);
     for (int i = 0; i < 3; i++)
         b->stdio[i] = keep(u, c->stdio[i]);
+    setup_proc_net(u);
     b->listen_fd = c->listen_fd >= 0 ? keep(u, c->listen_fd) : -1;
     b->snapshot_fd = c->snapshot ? keep(u, open(c->snapshot, O_RDONLY | O_CLOEXEC)) : -1;
 }
@@ -253,7 +284,10 @@ static int start_sentry(struct sandbox *s, struct setup *u, struct error *e)
         .keep = u->fds, .keep_count = u->fd_count,
         .keep_stdio = c->stdio[0] == 0 && c->stdio[1] == 1 && c->stdio[2] == 2,
         .die_with_parent = c->foreground, .controlling_tty = c->controlling_tty,
-        .caps = c->globals->directfs ? directfs_caps : 0, .cgroup = &s->cgroup,
+        .caps = (c->globals->directfs ? directfs_caps : 0) | network_caps(c->globals, c->spec),
+        .cgroup = &s->cgroup,
+        .proc_net_fd = u->boot.proc_net_fd, .sys_net_fd = u->boot.sys_net_fd,
+        .sysctls = u->net_sysctls, .sysctl_count = u->net_sysctl_count,
         .uid_maps = c->spec->uid_maps, .uid_map_count = c->spec->uid_map_count,
         .gid_maps = c->spec->gid_maps, .gid_map_count = c->spec->gid_map_count,
     };
@@ -291,6 +325,7 @@ static int start_gofer(struct sandbox *s, struct setup *u, struct error *e)
         .name = "bailey-gofer", .id = u->config->id, .exec_fd = u->gofer_exec, .boot_fd = boot_fd,
         .keep = fds, .keep_count = count, .proc_fds = true, .die_with_parent = u->config->foreground,
         .controlling_tty = -1, .caps = directfs_caps, .cgroup = &s->cgroup,
+        .proc_net_fd = -1, .sys_net_fd = -1,
         .uid_maps = u->config->spec->uid_maps, .uid_map_count = u->config->spec->uid_map_count,
         .gid_maps = u->config->spec->gid_maps, .gid_map_count = u->config->spec->gid_map_count,
     };
@@ -312,9 +347,9 @@ static int setup_control(struct sandbox *s, struct setup *u, struct error *e)
 int sandbox_begin(struct sandbox *s, bool directfs, struct error *e)
 {
     *s = (struct sandbox){.control_fd = -1, .sentry.pidfd = -1, .gofer.pidfd = -1};
-    int r = launch_begin(&s->sentry, e);
+    int r = launch_begin(&s->sentry, LAUNCH_NET_LOOPBACK, e);
     if (!r && !directfs)
-        r = launch_begin(&s->gofer, e);
+        r = launch_begin(&s->gofer, LAUNCH_NET_EMPTY, e);
     if (r < 0)
         sandbox_destroy(s);
     return r;
@@ -323,7 +358,9 @@ int sandbox_begin(struct sandbox *s, bool directfs, struct error *e)
 int sandbox_start(struct sandbox *s, const struct sandbox_config *c, struct error *e)
 {
     struct setup u = {.config = c, .sentry_exec = -1, .gofer_exec = -1};
-    int r = cgroup_create(&s->cgroup, c->spec, c->id, e);
+    int r = network_enter(c->globals, c->spec, &s->sentry, e);
+    if (!r)
+        r = cgroup_create(&s->cgroup, c->spec, c->id, e);
     if (r < 0)
         return r;
     u.sentry_exec = launch_open_program("bailey-sentry", e);

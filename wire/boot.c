@@ -200,6 +200,8 @@ static void visit_sandbox(struct codec *c, struct boot_message *m)
     codec_fd(c, &m->strace_fd);
     codec_fd(c, &m->control_fd);
     codec_fd(c, &m->listen_fd);
+    codec_fd(c, &m->proc_net_fd);
+    codec_fd(c, &m->sys_net_fd);
     codec_fd(c, &m->snapshot_fd);
 }
 

@@ -172,6 +172,10 @@ struct boot_message {
     s32 strace_fd;  // --strace lines
     s32 control_fd; // SOCK_SEQPACKET, to the bailey that started the sandbox (wire/control.h)
     s32 listen_fd;  // listening SOCK_SEQPACKET socket in the state directory
+    // Directories of the host's /proc about the sandbox's network namespace, mounts of their own: /proc/self/net and
+    // /proc/sys/net. What they are is only tried: without them guests see defaults.
+    s32 proc_net_fd;
+    s32 sys_net_fd;
     s32 snapshot_fd; // a snapshot to go on from, instead of starting the process; -1
     // Not transmitted: the sentry's main fills it in. The directory of the sandbox's private tmpfs (its
     // whole root), where memory files with names are made.

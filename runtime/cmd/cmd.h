@@ -16,6 +16,7 @@ struct globals {
     const char *strace_format;
     const char *strace_log;
     const char *platform;
+    const char *network; // NULL: not given
     bool debug;
     bool systemd_cgroup;
     bool strace;

@@ -128,7 +128,7 @@ static const char *choose_cwd(struct spec *s, const struct do_options *o, bool h
 }
 
 static int make_spec(struct spec *s, const struct do_options *o, char **command, bool host_root,
-                     struct error *e)
+                     bool host_network, struct error *e)
 {
     struct boot_process *p = &s->process;
     u64 caps = 0;
@@ -152,6 +152,8 @@ static int make_spec(struct spec *s, const struct do_options *o, char **command,
     s->mount_count = array_size(base_mounts);
     if (host_root)
         add_disks(s);
+    // Alone with a loopback interface, unless the host's network is asked for.
+    s->namespaces.present[SPEC_NS_NETWORK] = !host_network;
     s->resources = SPEC_RESOURCES_NONE;
     return make_env(s, o, e);
 }
@@ -175,7 +177,8 @@ static int do_run(const struct globals *g, char **argv, struct error *e)
     };
     int r = foreground_begin(&f, e);
     if (!r)
-        r = make_spec(&spec, &o, argv + used, !strcmp(rootfs, "/"), e);
+        r = make_spec(&spec, &o, argv + used, !strcmp(rootfs, "/"),
+                      g->network && !strcmp(g->network, "host"), e);
     if (!r)
         r = foreground_run(&f, e);
     foreground_cancel(&f);

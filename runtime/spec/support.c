@@ -90,10 +90,7 @@ static int check_namespaces(const struct spec *s, struct error *e)
     for (u32 i = 0; i < SPEC_NS_KINDS; i++) {
         if (!s->namespaces.path[i])
             continue;
-        if (i == SPEC_NS_NETWORK)
-            rlog(RLOG_WARN, "linux.namespaces: the network namespace %s is not used yet: the "
-                            "container has a loopback interface only", s->namespaces.path[i]);
-        else
+        if (i != SPEC_NS_NETWORK)
             return error_set(e, -ENOTSUP,
                              "linux.namespaces: joining the %s namespace %s is not supported yet",
                              names[i], s->namespaces.path[i]);

@@ -16,6 +16,10 @@ static const u64 caps_expected = 1ull << CAP_CHOWN | 1ull << CAP_DAC_OVERRIDE |
                                  1ull << CAP_DAC_READ_SEARCH | 1ull << CAP_FOWNER |
                                  1ull << CAP_FSETID | 1ull << CAP_SETFCAP;
 
+// Towards a network namespace of the sandbox's own, as far as the container may have them (runtime/network.c).
+static const u64 net_caps_expected = 1ull << CAP_NET_BIND_SERVICE | 1ull << CAP_NET_ADMIN |
+                                     1ull << CAP_NET_RAW;
+
 int jail_check(void)
 {
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
@@ -28,7 +32,7 @@ int jail_check(void)
     if (r < 0)
         return (int)r;
     u64 permitted = data[0].permitted | (u64)data[1].permitted << 32;
-    if (permitted & ~caps_expected) {
+    if (permitted & ~(caps_expected | net_caps_expected)) {
         log_error("jail: unexpected capabilities %llx", (unsigned long long)permitted);
         return -EPERM;
     }

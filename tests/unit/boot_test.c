@@ -43,7 +43,7 @@ static struct boot_message sample(void)
         .mounts = mounts, .mount_count = 2, .devices = devices, .device_count = 1,
         .masked_paths = masked, .masked_count = 2, .sysctls = sysctls, .sysctl_count = 1,
         .cgroup_path = "/", .stdio = {0, 1, 2}, .log_fd = -1, .strace_fd = -1, .control_fd = 7,
-        .listen_fd = -1, .cpu_count = 2, .memory_limit = 1 << 30,
+        .listen_fd = -1, .proc_net_fd = 3, .sys_net_fd = -1, .cpu_count = 2, .memory_limit = 1 << 30,
     };
 }
 
@@ -63,6 +63,8 @@ static void test_round_trip(void **state)
     assert_int_equal(got.process.gids[1], 6);
     assert_true(got.process.terminal);
     assert_int_equal(got.mounts[0].root_fd, 9);
+    assert_int_equal(got.proc_net_fd, 3);
+    assert_int_equal(got.sys_net_fd, -1);
     assert_string_equal(got.mounts[1].data, "size=64k");
     assert_int_equal(got.devices[0].minor, 229);
     assert_true(got.process.rlimits[0].hard == ~0ull);
