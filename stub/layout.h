@@ -151,7 +151,7 @@ struct stub_context {
     u8 pad1[44];
     // Written by the stub with each event.
     u32 event;
-    u32 interrupted; // an interrupt came while in the stub
+    u32 interrupted; // an interrupt is to be taken on the way into the guest; set by both sides
     u32 stub_cpu;    // where it last ran
     u32 fp_saved;    // the FP area holds the FP registers
     u32 stepping;    // the guest came in with the trap flag
@@ -169,7 +169,7 @@ struct stub_context {
     u32 op_done;     // stub
     u32 ident_on;    // sentry: answer identity calls
     s32 ident[IDENT_COUNT];
-    u32 pad2;
+    u32 ready;       // stub: it can take signals; until then an interrupt is left in `interrupted`
     u64 cookie;      // sentry: for clones
     u64 clone_turn;  // sentry: the stub's address of the new thread's turn word
     u64 listener;    // zygote, at start: number of the listener descriptor, or -errno

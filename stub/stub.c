@@ -473,6 +473,7 @@ void stub_thread_start(struct stub_context *ctx)
     if (call6(__NR_sigaltstack, (long)&stack, 0, 0, 0, 0, 0) < 0)
         for (;;)
             call6(__NR_exit, 1, 0, 0, 0, 0, 0);
+    __atomic_exchange_n(&ctx->ready, 1, __ATOMIC_SEQ_CST);
     if (global_page()->has_fsgsbase)
         write_gs_base((u64)ctx);
     serve(ctx, false);

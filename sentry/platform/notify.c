@@ -69,6 +69,8 @@ static int add_fd(u64 id, int fd, int slot)
 static int serve_socket(struct pt_expect *e, u64 id)
 {
     int r = add_fd(id, e->fd, STUB_SOCKET_FD);
+    if (r == -ENOENT) // a signal made it ask again
+        return 0;
     expect_finish(e, r < 0 ? r : 0);
     return r;
 }

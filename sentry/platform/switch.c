@@ -15,8 +15,8 @@
 #define BUSY_MISSES_MAX 3
 #define BOUND_SECONDS 10 // a stub that carries out an order takes microseconds
 // What guest code that is to leave gets, on a machine however busy: 3 s.
-#define INTERRUPT_TICK_NS 20000000
-#define INTERRUPT_TICKS 150
+#define INTERRUPT_TICK_NS 100000000
+#define INTERRUPT_TICKS 30
 #define MISSES_MAX 6
 #define SLEEPS_TO_FOLLOW 8
 
@@ -63,11 +63,21 @@ static bool is_stubs(u32 turn)
     return (turn & ~TURN_SLEEPS) == TURN_STUB;
 }
 
+// A new stub begins on what is its maker's: the parent's context area is still mapped, or the stack is shared. A signal
+// there would be noted in the wrong context and write over the other's stack. So an interrupt is left in
+// the context too, and a stub that has not said that it is ready gets no signal: it says so first and looks
+// then, we leave the note first.
+static bool takes_signals(struct pt_thread *t)
+{
+    __atomic_store_n(&t->ctx->interrupted, 1, __ATOMIC_SEQ_CST);
+    return __atomic_load_n(&t->ctx->ready, __ATOMIC_SEQ_CST);
+}
+
 static void send_interrupt(struct pt_thread *t, u32 handle)
 {
     struct pt_space *s = t->space;
     mutex_lock_nested(&s->lock, RANK_LEAF);
-    if (t->handle == handle && !s->reaped && t->tid)
+    if (t->handle == handle && !s->reaped && t->tid && takes_signals(t))
         host_tgkill(s->pid, t->tid, STUB_SIG_INTERRUPT);
     mutex_unlock(&s->lock);
 }
@@ -94,11 +104,7 @@ static bool sleep_for_stub(struct pt_thread *t, bool bounded)
             continue;
         if (bounded && ++timeouts == BOUND_SECONDS)
             return false;
-        if (!leaving)
-            continue;
-        // It may have reached the stub where nobody took note of it: say it again.
-        send_interrupt(t, t->handle);
-        if (++ticks == INTERRUPT_TICKS)
+        if (leaving && ++ticks == INTERRUPT_TICKS)
             return false;
     }
 }

@@ -137,7 +137,7 @@ static u32 storm_stop;
 static void *storm(void *arg)
 {
     while (!__atomic_load_n(&storm_stop, __ATOMIC_RELAXED))
-        platform_interrupt(storm_thread);
+        platform_interrupt(__atomic_load_n(&storm_thread, __ATOMIC_RELAXED));
     return NULL;
 }
 
@@ -156,6 +156,41 @@ static void test_interrupt(void **state)
     storm_stop = 1;
     pthread_join(t, NULL);
     guest_free(&g);
+}
+
+static void expect_interrupts(struct guest *g)
+{
+    __atomic_store_n(&storm_thread, g->thread, __ATOMIC_RELAXED);
+    g->flags = PLATFORM_REGS_ALL;
+    for (int k = 0; k < 3; k++)
+        assert_int_equal(guest_run(g), PLATFORM_INTERRUPT);
+    __atomic_store_n(&storm_thread, 0, __ATOMIC_RELAXED);
+}
+
+// A stub that has just been made shares its maker's context area or stack: no interrupt may be lost there, nor
+// harm the maker.
+static void test_interrupt_new(void **state)
+{
+    struct guest g, other;
+    pthread_t t;
+    storm_thread = 0;
+    storm_stop = 0;
+    pthread_create(&t, NULL, storm, NULL);
+    for (int i = 0; i < 30; i++) {
+        guest_new(&g, guest_spin, GUEST_DATA);
+        expect_interrupts(&g);
+        other = g;
+        assert_int_equal(platform_as_fork(g.thread, &other.as, &other.thread), 0);
+        expect_interrupts(&other);
+        platform_as_destroy(other.as);
+        other = g;
+        assert_int_equal(platform_thread_new(g.as, g.thread, &other.thread), 0);
+        expect_interrupts(&other);
+        expect_interrupts(&g);
+        guest_free(&g);
+    }
+    storm_stop = 1;
+    pthread_join(t, NULL);
 }
 
 // Counts in registers and in FP registers, and makes calls; all must survive any interrupt.
@@ -633,6 +668,7 @@ int main(void)
         cmocka_unit_test(test_syscall),        cmocka_unit_test(test_fault),
         cmocka_unit_test(test_bad_rip),        cmocka_unit_test(test_ops),
         cmocka_unit_test(test_interrupt),      cmocka_unit_test(test_interrupt_calls),
+        cmocka_unit_test(test_interrupt_new),
         cmocka_unit_test(test_fp),             cmocka_unit_test(test_fork),
         cmocka_unit_test(test_threads),        cmocka_unit_test(test_kill),
         cmocka_unit_test(test_many),           cmocka_unit_test(test_rewrite),
