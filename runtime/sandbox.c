@@ -358,9 +358,10 @@ int sandbox_begin(struct sandbox *s, bool directfs, struct error *e)
 int sandbox_start(struct sandbox *s, const struct sandbox_config *c, struct error *e)
 {
     struct setup u = {.config = c, .sentry_exec = -1, .gofer_exec = -1};
+    u32 flags = c->globals->systemd_cgroup ? CGROUP_SYSTEMD : 0;
     int r = network_enter(c->globals, c->spec, &s->sentry, e);
     if (!r)
-        r = cgroup_create(&s->cgroup, c->spec, c->id, e);
+        r = cgroup_create(&s->cgroup, c->spec, c->id, flags, e);
     if (r < 0)
         return r;
     u.sentry_exec = launch_open_program("bailey-sentry", e);

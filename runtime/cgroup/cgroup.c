@@ -8,129 +8,79 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
-#define CGROUP_ROOT "/sys/fs/cgroup"
-#define CGROUP_PARENT "/bailey"
-#define REMOVE_TRIES 200 // of 5 ms: a group is busy until its last process has been reaped
+#include "runtime/cgroup/apply.h"
+#include "runtime/cgroup/files.h"
 
-// Version 1 hierarchies that a container's group is made in, where they are mounted.
-static const char *const hierarchies[CGROUP_HIERARCHIES] = {"memory", "cpu",     "cpuacct",
-                                                            "pids",   "cpuset", "freezer"};
+#define REMOVE_TRIES 400 // of 5 ms: a group is busy until its last process has been reaped
 
-static int write_file(const char *dir, const char *file, const char *text)
+// Directories of /sys/fs/cgroup, as distributions name them: the controllers of version 1,
+// systemd's own hierarchy, and in hybrid set-ups version 2.
+static const char *const hierarchies[] = {
+    "memory",  "cpu",     "cpuacct",  "cpuset",     "pids", "freezer", "devices", "blkio",
+    "hugetlb", "net_cls", "net_prio", "perf_event", "rdma", "misc",    "systemd",
+};
+
+#define HYBRID CGROUP_ROOT "/unified"
+
+static bool is_fs(const char *path, long magic)
 {
-    char path[PATH_MAX];
-    if (snprintf(path, sizeof(path), "%s/%s", dir, file) >= (int)sizeof(path))
-        return -ENAMETOOLONG;
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    int r = write(fd, text, strlen(text)) < 0 ? -errno : 0;
-    close(fd);
-    return r;
+    struct statfs fs;
+    return statfs(path, &fs) == 0 && fs.f_type == magic;
 }
 
-static int read_file(const char *dir, const char *file, char *text, size_t size)
+static int add_hierarchy(struct cgroup *c, const char *root, const char *controller,
+                         struct error *e)
 {
-    char path[PATH_MAX];
-    if (snprintf(path, sizeof(path), "%s/%s", dir, file) >= (int)sizeof(path))
-        return -ENAMETOOLONG;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    ssize_t n = read(fd, text, size - 1);
-    int r = n < 0 ? -errno : 0;
-    close(fd);
-    text[max(n, (ssize_t)0)] = 0;
-    return r;
-}
-
-// A new version 1 cpuset has neither CPUs nor memory: it gets its parent's.
-static void inherit_cpuset(const char *parent, const char *dir)
-{
-    static const char *const files[] = {"cpuset.cpus", "cpuset.mems"};
-    char text[4096];
-    for (size_t i = 0; i < array_size(files); i++)
-        if (read_file(dir, files[i], text, sizeof(text)) == 0 && text[0] <= '\n' &&
-            read_file(parent, files[i], text, sizeof(text)) == 0)
-            write_file(dir, files[i], text);
-}
-
-// Lets the children of `dir` use the controllers that limits need; what cannot be had shows when a limit
-// is written.
-static void enable_controllers(const char *dir)
-{
-    static const char *const controllers[] = {"+memory", "+cpu", "+pids", "+cpuset"};
-    for (size_t i = 0; i < array_size(controllers); i++)
-        write_file(dir, "cgroup.subtree_control", controllers[i]);
-}
-
-// mkdir -p below the hierarchy's root. 0 or a negative errno.
-static int make_dirs(const char *root, const char *path, bool unified, bool cpuset)
-{
-    char dir[PATH_MAX], parent[PATH_MAX];
-    size_t len = strlen(root);
-    snprintf(dir, sizeof(dir), "%s%s", root, path);
-    for (size_t i = len + 1; i <= len + strlen(path); i++) {
-        if (dir[i] && dir[i] != '/')
-            continue;
-        char saved = dir[i];
-        dir[i] = 0;
-        snprintf(parent, sizeof(parent), "%.*s", (int)(strrchr(dir, '/') - dir), dir);
-        if (unified)
-            enable_controllers(parent);
-        if (mkdir(dir, 0755) < 0 && errno != EEXIST)
-            return -errno;
-        if (cpuset)
-            inherit_cpuset(parent, dir);
-        dir[i] = saved;
-    }
+    struct cgroup_dir *d = &c->dirs[c->count];
+    char file[PATH_MAX];
+    *d = (struct cgroup_dir){.controller = controller, .procs = -1};
+    if (asprintf(&d->path, "%s%s", root, c->path) < 0)
+        return error_set(e, -ENOMEM, "out of memory");
+    c->count++;
+    int r = cgroup_make_dirs(root, c->path, !*controller, !strcmp(controller, "cpuset"), &d->made);
+    if (r < 0)
+        return error_errno(e, r, "make cgroup %s", d->path);
+    snprintf(file, sizeof(file), "%s/cgroup.procs", d->path);
+    d->procs = open(file, O_RDWR | O_CLOEXEC);
+    if (d->procs < 0)
+        return error_errno(e, -errno, "open %s", file);
+    char text[64];
+    if (!d->made && read(d->procs, text, sizeof(text)) > 0)
+        return error_set(e, -EBUSY, "container's cgroup is not empty: there are processes in %s",
+                         d->path);
     return 0;
 }
 
-static int add_hierarchy(struct cgroup *c, const char *root, bool cpuset, struct error *e)
+static void drop_last(struct cgroup *c)
 {
-    char *dir, file[PATH_MAX];
-    int r = make_dirs(root, c->path, c->unified, cpuset);
-    if (r < 0)
-        return error_errno(e, r, "make cgroup %s%s", root, c->path);
-    if (asprintf(&dir, "%s%s", root, c->path) < 0)
-        return error_set(e, -ENOMEM, "out of memory");
-    c->dirs[c->count] = dir;
-    snprintf(file, sizeof(file), "%s/cgroup.procs", dir);
-    c->fds[c->count] = open(file, O_WRONLY | O_CLOEXEC);
-    c->count++;
-    return c->fds[c->count - 1] < 0 ? error_errno(e, -errno, "open %s", file) : 0;
+    free(c->dirs[--c->count].path);
 }
 
-static const char *dir_of(const struct cgroup *c, const char *controller)
+// Makes the group wherever there is a hierarchy. An ordinary user has those that were delegated to
+// it.
+static int add_hierarchies(struct cgroup *c, bool rootless, struct error *e)
 {
-    char prefix[64];
-    if (c->unified)
-        return c->dirs[0];
-    snprintf(prefix, sizeof(prefix), CGROUP_ROOT "/%s/", controller);
-    for (u32 i = 0; i < c->count; i++)
-        if (!strncmp(c->dirs[i], prefix, strlen(prefix)))
-            return c->dirs[i];
-    return NULL;
-}
-
-static int apply(const struct cgroup *c, const struct cgroup_setting *settings, u32 count,
-                 struct error *e)
-{
-    for (u32 i = 0; i < count; i++) {
-        const struct cgroup_setting *s = &settings[i];
-        const char *dir = dir_of(c, s->controller);
-        int r = dir ? write_file(dir, s->file, s->value) : -ENOENT;
-        if (r == -ENOENT && s->optional)
+    char root[64];
+    if (c->unified) {
+        int r = add_hierarchy(c, CGROUP_ROOT, "", e);
+        if (r < 0 && rootless && (r == -EACCES || r == -EPERM || r == -EROFS))
+            drop_last(c), r = 0;
+        return r;
+    }
+    for (size_t i = 0; i <= array_size(hierarchies); i++) {
+        bool last = i == array_size(hierarchies);
+        snprintf(root, sizeof(root), CGROUP_ROOT "/%s", last ? "unified" : hierarchies[i]);
+        if (!is_fs(root, last ? CGROUP2_SUPER_MAGIC : CGROUP_SUPER_MAGIC))
             continue;
-        if (r < 0)
-            return error_errno(e, r, "linux.resources.%s: write \"%s\" to %s of cgroup %s",
-                               s->field, s->value, s->file, c->path);
+        int r = add_hierarchy(c, root, last ? "" : hierarchies[i], e);
+        if (r < 0 && rootless && (r == -EACCES || r == -EPERM || r == -EROFS))
+            drop_last(c);
+        else if (r < 0)
+            return r;
     }
     return 0;
 }
@@ -147,31 +97,44 @@ static char *choose_path(const struct spec *s, const char *id)
     return path;
 }
 
-int cgroup_create(struct cgroup *c, const struct spec *s, const char *id, struct error *e)
+static int make_group(struct cgroup *c, const struct spec *s, const char *id, u32 flags,
+                      struct error *e)
 {
-    struct cgroup_setting settings[CGROUP_SETTINGS_MAX];
-    struct statfs fs;
-    int r = 0;
-    *c = (struct cgroup){.unified = statfs(CGROUP_ROOT, &fs) == 0 &&
-                                    fs.f_type == CGROUP2_SUPER_MAGIC};
-    u32 count = cgroup_settings(&s->resources, c->unified, settings);
-    if (!count && !(s->cgroups_path && s->cgroups_path[0]))
-        return 0;
+    if (flags & CGROUP_SYSTEMD)
+        return error_set(e, -ENOTSUP,
+                         "--systemd-cgroup: systemd's cgroup driver is not supported "
+                         "yet");
     c->path = choose_path(s, id);
     if (!c->path)
         return error_set(e, -ENOMEM, "out of memory");
     if (!strcmp(c->path, "/"))
-        r = error_set(e, -EINVAL, "linux.cgroupsPath: the root cgroup cannot be a container's");
-    if (!r && c->unified)
-        r = add_hierarchy(c, CGROUP_ROOT, false, e);
-    for (u32 i = 0; !r && !c->unified && i < CGROUP_HIERARCHIES; i++) {
-        char root[64];
-        snprintf(root, sizeof(root), CGROUP_ROOT "/%s", hierarchies[i]);
-        if (statfs(root, &fs) == 0 && fs.f_type == CGROUP_SUPER_MAGIC)
-            r = add_hierarchy(c, root, !strcmp(hierarchies[i], "cpuset"), e);
+        return error_set(e, -EINVAL, "linux.cgroupsPath: the root cgroup cannot be a container's");
+    return add_hierarchies(c, flags & CGROUP_ROOTLESS, e);
+}
+
+static json_object *resources_of(const struct spec *s)
+{
+    json_object *section = NULL, *resources = NULL;
+    if (json_object_object_get_ex(s->json, "linux", &section))
+        json_object_object_get_ex(section, "resources", &resources);
+    return resources;
+}
+
+int cgroup_create(struct cgroup *c, const struct spec *s, const char *id, u32 flags,
+                  struct error *e)
+{
+    struct cgroup_settings settings;
+    *c = (struct cgroup){.unified = is_fs(CGROUP_ROOT, CGROUP2_SUPER_MAGIC)};
+    int r = cgroup_settings_read(&settings, resources_of(s), c->unified, e);
+    if (!r && (settings.count || (s->cgroups_path && s->cgroups_path[0]))) {
+        r = make_group(c, s, id, flags, e);
+        if (!r && c->count)
+            r = cgroup_apply(c, &settings, e);
+        else if (!r && settings.count)
+            r = error_set(e, -EPERM, "linux.resources.%s: no cgroup may be made here",
+                          settings.items[0].field);
     }
-    if (!r)
-        r = apply(c, settings, count, e);
+    cgroup_settings_free(&settings);
     if (r < 0)
         cgroup_remove(c);
     return r;
@@ -182,32 +145,129 @@ int cgroup_enter(const struct cgroup *c, pid_t pid)
     char text[16];
     int len = snprintf(text, sizeof(text), "%d", pid);
     for (u32 i = 0; i < c->count; i++)
-        if (write(c->fds[i], text, (size_t)len) < 0)
+        if (c->dirs[i].procs >= 0 ? write(c->dirs[i].procs, text, (size_t)len) < 0
+                                  : (errno = -cgroup_write(c->dirs[i].path, "cgroup.procs", text)))
             return -errno;
     return 0;
 }
 
-static void remove_dir(const char *dir)
+json_object *cgroup_save(const struct cgroup *c)
+{
+    if (!c->count)
+        return NULL;
+    json_object *o = json_object_new_object(), *dirs = json_object_new_object();
+    json_object_object_add(o, "path", json_object_new_string(c->path));
+    json_object_object_add(o, "unified", json_object_new_boolean(c->unified));
+    if (c->unit)
+        json_object_object_add(o, "unit", json_object_new_string(c->unit));
+    for (u32 i = 0; i < c->count; i++) {
+        json_object *d = json_object_new_object();
+        json_object_object_add(d, "path", json_object_new_string(c->dirs[i].path));
+        json_object_object_add(d, "made", json_object_new_int((int)c->dirs[i].made));
+        json_object_object_add(dirs, c->dirs[i].controller, d);
+    }
+    json_object_object_add(o, "directories", dirs);
+    return o;
+}
+
+// The constant that stands for a controller's name; NULL: none of ours.
+static const char *known_controller(const char *name)
+{
+    for (size_t i = 0; i < array_size(hierarchies); i++)
+        if (!strcmp(hierarchies[i], name))
+            return hierarchies[i];
+    return *name ? NULL : "";
+}
+
+static char *copy_string(json_object *o, const char *name)
+{
+    json_object *v;
+    if (!json_object_object_get_ex(o, name, &v) || !json_object_is_type(v, json_type_string))
+        return NULL;
+    return strdup(json_object_get_string(v));
+}
+
+static int load_dir(struct cgroup *c, const char *name, json_object *o)
+{
+    json_object *made;
+    struct cgroup_dir *d = &c->dirs[c->count];
+    *d = (struct cgroup_dir){.controller = known_controller(name), .procs = -1};
+    if (!d->controller || c->count + 1 >= CGROUP_DIRS_MAX)
+        return -EINVAL;
+    d->path = copy_string(o, "path");
+    if (!d->path)
+        return -EINVAL;
+    c->count++;
+    if (json_object_object_get_ex(o, "made", &made))
+        d->made = (u32)min(max(json_object_get_int(made), 0), PATH_MAX);
+    // A damaged state file must not lead elsewhere.
+    return strncmp(d->path, CGROUP_ROOT "/", sizeof(CGROUP_ROOT)) || strstr(d->path, "/..")
+               ? -EINVAL
+               : 0;
+}
+
+int cgroup_load(struct cgroup *c, json_object *o, struct error *e)
+{
+    json_object *dirs, *unified;
+    *c = (struct cgroup){0};
+    if (!o)
+        return 0;
+    c->path = copy_string(o, "path");
+    c->unit = copy_string(o, "unit");
+    int r = c->path ? 0 : -EINVAL;
+    if (json_object_object_get_ex(o, "unified", &unified))
+        c->unified = json_object_get_boolean(unified);
+    if (!json_object_object_get_ex(o, "directories", &dirs) ||
+        !json_object_is_type(dirs, json_type_object))
+        r = -EINVAL;
+    if (!r) {
+        json_object_object_foreach(dirs, name, d)
+        {
+            if (!r)
+                r = load_dir(c, name, d);
+        }
+    }
+    if (r < 0) {
+        cgroup_close(c);
+        return error_set(e, r, "the saved cgroup is damaged");
+    }
+    return 0;
+}
+
+static void remove_dir(const struct cgroup_dir *d, bool common_parent)
 {
     const struct timespec pause = {0, 5000000};
-    for (int i = 0; i < REMOVE_TRIES && rmdir(dir) < 0 && errno == EBUSY; i++)
+    for (int i = 0; i < REMOVE_TRIES && rmdir(d->path) < 0 && errno == EBUSY; i++)
         nanosleep(&pause, NULL);
+    // Parents that were made for it, and the one that all containers share, go with their last
+    // child.
+    for (u32 i = 1; i < d->made || (i == 1 && common_parent); i++) {
+        char *slash = strrchr(d->path, '/');
+        if (!slash || (size_t)(slash - d->path) <= sizeof(CGROUP_ROOT))
+            return;
+        *slash = 0;
+        if (rmdir(d->path) < 0)
+            return;
+    }
 }
 
 void cgroup_remove(struct cgroup *c)
 {
+    bool common = c->path && !strncmp(c->path, CGROUP_PARENT "/", sizeof(CGROUP_PARENT)) &&
+                  !strchr(c->path + sizeof(CGROUP_PARENT), '/');
+    for (u32 i = 0; i < c->count; i++)
+        remove_dir(&c->dirs[i], common);
+    cgroup_close(c);
+}
+
+void cgroup_close(struct cgroup *c)
+{
     for (u32 i = 0; i < c->count; i++) {
-        if (c->fds[i] >= 0)
-            close(c->fds[i]);
-        remove_dir(c->dirs[i]);
-        // The common parent goes with the last container in it.
-        char *slash = strrchr(c->dirs[i], '/');
-        *slash = 0;
-        if (!strncmp(c->path, CGROUP_PARENT "/", sizeof(CGROUP_PARENT)) &&
-            !strchr(c->path + sizeof(CGROUP_PARENT), '/'))
-            rmdir(c->dirs[i]);
-        free(c->dirs[i]);
+        if (c->dirs[i].procs >= 0)
+            close(c->dirs[i].procs);
+        free(c->dirs[i].path);
     }
     free(c->path);
+    free(c->unit);
     *c = (struct cgroup){0};
 }

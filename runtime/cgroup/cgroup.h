@@ -1,46 +1,123 @@
 // SPDX-License-Identifier: Apache-2.0
-// The container's control group: made when the configuration names one or sets limits, entered by the sentry
-// and the gofer before they allocate anything, removed with the container. cgroupfs only.
+// The container's control group: made when the configuration names one or sets limits, entered by
+// the sentry and the gofer before they allocate anything, removed with the container.
 //
-// Version 2 (one hierarchy at /sys/fs/cgroup) and version 1 (one a controller below it, hybrid setups
-// included). A relative linux.cgroupsPath, and the default, lie below /bailey.
+// Three set-ups of the host are known: version 2 (one hierarchy at /sys/fs/cgroup), version 1 (one
+// a controller below it), and hybrid (both: version 2 at /sys/fs/cgroup/unified, with the
+// controllers that version 1 does not have). The group is made in every hierarchy that is mounted,
+// so that clients find it by the reported pid's /proc/PID/cgroup whichever controller they look
+// for.
+//
+// linux.cgroupsPath: absolute, from the hierarchies' roots; relative, and the default, below
+// /bailey; with
+// --systemd-cgroup "slice:prefix:name", the scope prefix-name.scope that systemd makes.
+//
+// Numbers of the configuration count the guest's tasks; a guest process costs the host more (its
+// stub, and the sentry's thread for it), so pids.max of the host is set higher (CGROUP_HOST_TASKS)
+// and the sentry holds the exact limit. Device rules are written where there is a devices
+// controller (version 1), and otherwise not needed: no device of the host can be opened in a
+// sandbox.
 #ifndef BAILEY_RUNTIME_CGROUP_CGROUP_H
 #define BAILEY_RUNTIME_CGROUP_CGROUP_H
 
 #include "runtime/spec/spec.h"
 
-#define CGROUP_HIERARCHIES 6
+#define CGROUP_DIRS_MAX 16
+#define CGROUP_HOST_TASKS(guest) ((guest)*3 + 64)
 
-struct cgroup {
-    bool unified;
-    u32 count;                      // directories made; 0: no cgroup
-    char *dirs[CGROUP_HIERARCHIES]; // absolute paths
-    int fds[CGROUP_HIERARCHIES];    // of their cgroup.procs
-    char *path;                     // within the hierarchy, for messages and /proc/self/cgroup
+struct cgroup_dir {
+    const char *controller; // as /sys/fs/cgroup names it; "" for version 2. A constant
+    char *path;             // absolute
+    u32 made;               // how many directories of it were made, counted from its end
+    int procs;              // cgroup.procs, open for writing; -1: closed
 };
 
-// Makes the group and sets the limits. 0 (also when none is wanted: count is 0 then), or a negative
-// errno with a message that names the file or the field; nothing is left then.
-int cgroup_create(struct cgroup *c, const struct spec *s, const char *id, struct error *e);
+struct cgroup {
+    bool unified; // pure version 2
+    u32 count;    // 0: no cgroup
+    struct cgroup_dir dirs[CGROUP_DIRS_MAX];
+    char *path; // within the hierarchies; NULL: no cgroup
+    char *unit; // systemd's name for it; NULL: not systemd's
+};
+
+// Bits of cgroup_create's flags.
+#define CGROUP_SYSTEMD 1u // --systemd-cgroup
+#define CGROUP_ROOTLESS                                                                            \
+    2u // what an ordinary user may not do is left undone, unless it was asked for
+
+// Makes the group and sets the limits of s->resources. 0 (also when none is wanted: count is 0
+// then), or a negative errno with a message that names the file or the field; nothing is left then.
+int cgroup_create(struct cgroup *c, const struct spec *s, const char *id, u32 flags,
+                  struct error *e);
 
 // Puts a process into the group. 0 or a negative errno.
 int cgroup_enter(const struct cgroup *c, pid_t pid);
 
-// Removes the group; its processes must have ended. Safe to repeat.
+// For state.json: all that cgroup_load needs to find the group again. A new object, NULL when there
+// is no group.
+json_object *cgroup_save(const struct cgroup *c);
+
+// Finds a saved group again (`o` may be NULL: none). -EINVAL with message for what cgroup_save did
+// not write. Ends in cgroup_close or cgroup_remove.
+int cgroup_load(struct cgroup *c, json_object *o, struct error *e);
+
+// Changes the limits that `resources` (linux.resources, checked by the schema) names; the others
+// stay. All or nothing: what had been written is put back when a later one fails.
+int cgroup_update(const struct cgroup *c, json_object *resources, struct error *e);
+
+// Checks a resources document of `update` against the specification's schema. 0 or -EINVAL with
+// message.
+int cgroup_check_resources(json_object *resources, struct error *e);
+
+// Adds "cpu", "cpuset", "memory", "pids", "blkio" and "hugetlb" to `data`, shaped as `events
+// --stats` prints them. What cannot be read is left out or zero.
+void cgroup_stats(const struct cgroup *c, json_object *data);
+
+// The processes in the group and below it. The list is malloc'ed, *ret_count long; 0 or a negative
+// errno.
+int cgroup_pids(const struct cgroup *c, pid_t **ret, u32 *ret_count);
+
+// Stops all processes of the group, or lets them go on; returns when they have. -ENOTSUP without a
+// freezer.
+int cgroup_freeze(const struct cgroup *c, bool frozen);
+
+// Ends all processes of the group (frozen ones too) and waits until they are gone. 0, or -EBUSY
+// when some are still there after a few seconds.
+int cgroup_kill(const struct cgroup *c);
+
+// A descriptor that becomes readable when the kernel has ended a process of the group for want of
+// memory; read it (any size) before the next poll. -ENOTSUP where there is no memory controller.
+int cgroup_oom_fd(const struct cgroup *c);
+
+// Removes the group and those of its parents that were made for it and are empty; its processes
+// must have ended. Releases `c`. Safe to repeat.
 void cgroup_remove(struct cgroup *c);
 
-// Limits as the kernel's files take them (also for tests).
+// Releases `c`; the group stays.
+void cgroup_close(struct cgroup *c);
+
+// --- Limits as the kernel's files take them (also for tests). ---
+
 struct cgroup_setting {
     const char *controller; // version 1: the hierarchy
     const char *file;
     const char *field; // of the configuration, for messages
-    bool optional;     // a kernel without the file is fine
-    char value[64];
+    const char *value;
+    const char *hybrid_file; // its name where version 1 lacks the controller; NULL: the same
+    bool optional;           // a kernel without the file is fine
+    bool device;             // a key and a value: what stood there cannot be put back by writing it
 };
 
-// Translates the limits; returns how many settings there are (at most CGROUP_SETTINGS_MAX).
-#define CGROUP_SETTINGS_MAX 12
-u32 cgroup_settings(const struct spec_resources *r, bool unified,
-                    struct cgroup_setting out[CGROUP_SETTINGS_MAX]);
+struct cgroup_settings {
+    struct pool pool;
+    struct cgroup_setting *items;
+    u32 count, room;
+};
+
+// Translates linux.resources (NULL: none), in the order of writing. 0, or -EINVAL or -ENOTSUP with
+// a message for what has no file. Ends in cgroup_settings_free, in any case.
+int cgroup_settings_read(struct cgroup_settings *s, json_object *resources, bool unified,
+                         struct error *e);
+void cgroup_settings_free(struct cgroup_settings *s);
 
 #endif

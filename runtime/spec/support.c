@@ -74,11 +74,6 @@ static const struct unsupported ignored[] = {
     {"process.ioPriority", "I/O priorities are not applied"},
     {"process.execCPUAffinity", "CPU affinity of exec is not applied"},
     {"linux.seccomp", "the profile is not applied yet; the guest reaches no host system call"},
-    {"linux.resources.blockIO", "not applied yet"},
-    {"linux.resources.network", "not applied yet"},
-    {"linux.resources.rdma", "not applied yet"},
-    {"linux.resources.hugepageLimits", "not applied yet"},
-    {"linux.resources.unified", "not applied yet"},
     {"linux.resources.memory.kernel", "obsolete"},
     {"linux.resources.memory.kernelTCP", "obsolete"},
 };

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// linux.resources.blockIO and .devices -> files of the blkio, io and devices controllers.
+#include <errno.h>
+#include <string.h>
+
+#include "runtime/cgroup/translate.h"
+
+static json_object *get(json_object *object, const char *name)
+{
+    json_object *value = NULL;
+    if (object)
+        json_object_object_get_ex(object, name, &value);
+    return value;
+}
+
+static s64 get_number(json_object *object, const char *name, s64 absent)
+{
+    json_object *value = get(object, name);
+    return value ? json_object_get_int64(value) : absent;
+}
+
+struct throttle {
+    const char *field; // of blockIO
+    const char *name;  // with "blockIO.", for messages
+    const char *v1;    // file
+    const char *v2;    // key in io.max
+};
+
+static const struct throttle throttles[] = {
+    {"throttleReadBpsDevice", "blockIO.throttleReadBpsDevice", "blkio.throttle.read_bps_device",
+     "rbps"},
+    {"throttleWriteBpsDevice", "blockIO.throttleWriteBpsDevice", "blkio.throttle.write_bps_device",
+     "wbps"},
+    {"throttleReadIOPSDevice", "blockIO.throttleReadIOPSDevice", "blkio.throttle.read_iops_device",
+     "riops"},
+    {"throttleWriteIOPSDevice", "blockIO.throttleWriteIOPSDevice",
+     "blkio.throttle.write_iops_device", "wiops"},
+};
+
+static void add_throttles(struct cgroup_settings *s, json_object *o, bool unified)
+{
+    for (size_t t = 0; t < array_size(throttles); t++) {
+        json_object *array = get(o, throttles[t].field);
+        for (size_t i = 0; array && i < json_object_array_length(array); i++) {
+            json_object *d = json_object_array_get_idx(array, i);
+            u64 rate = json_object_get_uint64(get(d, "rate"));
+            const char *device =
+                pool_printf(&s->pool, "%lld:%lld", (long long)get_number(d, "major", 0),
+                            (long long)get_number(d, "minor", 0));
+            const char *value =
+                !unified ? pool_printf(&s->pool, "%s %llu", device, (unsigned long long)rate)
+                : rate   ? pool_printf(&s->pool, "%s %s=%llu", device, throttles[t].v2,
+                                       (unsigned long long)rate)
+                         : pool_printf(&s->pool, "%s %s=max", device, throttles[t].v2);
+            settings_add(s, unified ? "io" : "blkio", unified ? "io.max" : throttles[t].v1,
+                         throttles[t].name, value)
+                ->device = true;
+        }
+    }
+}
+
+// 10..1000 of the configuration to version 2's 1..10000.
+static s64 io_weight(s64 weight)
+{
+    return 1 + (weight - 10) * 9999 / 990;
+}
+
+// Weights count for the schedulers that know them: a kernel without has no file.
+static void add_weights(struct cgroup_settings *s, json_object *o, bool unified)
+{
+    s64 weight = get_number(o, "weight", 0);
+    json_object *array = get(o, "weightDevice");
+    if (weight && unified) {
+        settings_add(s, "io", "io.bfq.weight", "blockIO.weight",
+                     pool_printf(&s->pool, "%lld", (long long)weight))
+            ->optional = true;
+        settings_add(s, "io", "io.weight", "blockIO.weight",
+                     pool_printf(&s->pool, "%lld", (long long)io_weight(weight)))
+            ->optional = true;
+    } else if (weight) {
+        const char *value = pool_printf(&s->pool, "%lld", (long long)weight);
+        settings_add(s, "blkio", "blkio.weight", "blockIO.weight", value)->optional = true;
+        settings_add(s, "blkio", "blkio.bfq.weight", "blockIO.weight", value)->optional = true;
+    }
+    for (size_t i = 0; array && i < json_object_array_length(array); i++) {
+        json_object *d = json_object_array_get_idx(array, i);
+        s64 w = get_number(d, "weight", 0);
+        if (!w)
+            continue;
+        const char *value =
+            pool_printf(&s->pool, "%lld:%lld %lld", (long long)get_number(d, "major", 0),
+                        (long long)get_number(d, "minor", 0), (long long)w);
+        struct cgroup_setting *c = settings_add(
+            s, unified ? "io" : "blkio", unified ? "io.bfq.weight" : "blkio.bfq.weight_device",
+            "blockIO.weightDevice", value);
+        c->optional = c->device = true;
+    }
+}
+
+void settings_block_io(struct cgroup_settings *s, json_object *block_io, bool unified)
+{
+    add_weights(s, block_io, unified);
+    add_throttles(s, block_io, unified);
+}
+
+static void add_rule(struct cgroup_settings *s, bool allow, const char *value)
+{
+    struct cgroup_setting *c =
+        settings_add(s, "devices", allow ? "devices.allow" : "devices.deny", "devices", value);
+    c->optional = c->device = true;
+}
+
+static const char *device_number(struct cgroup_settings *s, json_object *rule, const char *name)
+{
+    s64 v = get_number(rule, name, -1);
+    return v < 0 ? "*" : pool_printf(&s->pool, "%lld", (long long)v);
+}
+
+static int device_rule(struct cgroup_settings *s, json_object *rule, size_t index, struct error *e)
+{
+    const char *type = json_object_get_string(get(rule, "type"));
+    const char *access = json_object_get_string(get(rule, "access"));
+    type = type && *type ? type : "a";
+    access = access && *access ? access : "rwm";
+    if (strlen(type) != 1 || !strchr("abcup", *type))
+        return error_set(e, -EINVAL, "linux.resources.devices[%zu].type: unknown type \"%.20s\"",
+                         index, type);
+    if (strspn(access, "rwm") != strlen(access) || strlen(access) > 3)
+        return error_set(e, -EINVAL,
+                         "linux.resources.devices[%zu].access: wanted letters of "
+                         "\"rwm\", found \"%.20s\"",
+                         index, access);
+    if (*type == 'p')
+        return 0; // pipes are no devices
+    bool all = *type == 'a';
+    add_rule(s, json_object_get_boolean(get(rule, "allow")),
+             all ? "a"
+                 : pool_printf(&s->pool, "%c %s:%s %s", *type == 'u' ? 'c' : *type,
+                               device_number(s, rule, "major"), device_number(s, rule, "minor"),
+                               access));
+    return 0;
+}
+
+int settings_devices(struct cgroup_settings *s, json_object *rules, struct error *e)
+{
+    // null, zero, full, random, urandom, tty, ptmx, pts/*; nodes may be made of any.
+    static const char *const always[] = {"c *:* m",   "b *:* m",    "c 1:3 rwm", "c 1:5 rwm",
+                                         "c 1:7 rwm", "c 1:8 rwm",  "c 1:9 rwm", "c 5:0 rwm",
+                                         "c 5:2 rwm", "c 136:* rwm"};
+    size_t count = rules ? json_object_array_length(rules) : 0;
+    for (size_t i = 0; i < count; i++) {
+        int r = device_rule(s, json_object_array_get_idx(rules, i), i, e);
+        if (r < 0)
+            return r;
+    }
+    for (size_t i = 0; count && i < array_size(always); i++)
+        add_rule(s, true, always[i]);
+    return 0;
+}
