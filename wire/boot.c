@@ -68,6 +68,11 @@ static void visit_gid(struct codec *c, void *p)
     codec_u32(c, p);
 }
 
+static void visit_filter(struct codec *c, void *p)
+{
+    codec_u64(c, p);
+}
+
 static void visit_caps(struct codec *c, u64 *caps)
 {
     codec_u64(c, caps);
@@ -98,6 +103,8 @@ static void visit_process(struct codec *c, struct boot_process *p)
     codec_u16(c, &p->console_columns);
     codec_s32(c, &p->oom_score_adj);
     require(c, p->oom_score_adj >= -1000 && p->oom_score_adj <= 1000);
+    codec_list(c, (void **)&p->filter, &p->filter_count, sizeof(*p->filter), BOOT_FILTER_MAX,
+               visit_filter);
 }
 
 static void visit_mount(struct codec *c, void *p)

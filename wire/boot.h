@@ -20,7 +20,7 @@
 #include "wire/codec.h"
 
 #define BOOT_MAGIC 0x746f6f62u // "boot"
-#define BOOT_VERSION 3
+#define BOOT_VERSION 4
 #define BOOT_SIZE_MAX (1u << 20)
 
 enum boot_role {
@@ -37,6 +37,7 @@ enum boot_role {
 #define BOOT_GIDS_MAX 65536
 #define BOOT_ENTRIES_MAX 4096 // devices, masked and read-only paths, sysctls
 #define BOOT_RLIMITS_MAX 16
+#define BOOT_FILTER_MAX 4096
 
 struct boot_rlimit {
     u32 resource; // RLIMIT_* of Linux, below 16
@@ -122,6 +123,8 @@ struct boot_process {
     u16 console_rows;      // 0: not told
     u16 console_columns;
     s32 oom_score_adj;
+    u64 *filter; // linux.seccomp as a BPF program, each a struct sock_filter; verified by the sentry
+    u32 filter_count; // 0: none
 };
 
 enum boot_strace { BOOT_STRACE_OFF, BOOT_STRACE_TEXT, BOOT_STRACE_JSON, BOOT_STRACE_MODES };

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "runtime/spec/schema.h"
+#include "runtime/spec/seccomp.h"
 #include "runtime/spec/spec.h"
 
 #define SPEC_SIZE_MAX (16u << 20)
@@ -306,6 +307,15 @@ static void read_resources(struct spec *s, json_object *o)
     r->pids_limit = get_int(get(o, "pids"), "limit", SPEC_UNSET);
 }
 
+static int read_seccomp(struct spec *s, json_object *profile, struct error *e)
+{
+    struct boot_process *p = &s->process;
+    if (!profile)
+        return 0;
+    int r = seccomp_translate(profile, &s->pool, &p->filter, &p->filter_count, e);
+    return r < 0 ? error_wrap(e, r, "linux.seccomp") : 0;
+}
+
 static int read_linux(struct spec *s, json_object *o, struct error *e)
 {
     int r = read_namespaces(s, get(o, "namespaces"), e);
@@ -323,6 +333,8 @@ static int read_linux(struct spec *s, json_object *o, struct error *e)
     if (!r)
         r = read_idmaps(s, get(o, "gidMappings"), "gidMappings", &s->gid_maps, &s->gid_map_count,
                         e);
+    if (!r)
+        r = read_seccomp(s, get(o, "seccomp"), e);
     if (r < 0)
         return r;
     if ((s->uid_map_count || s->gid_map_count) && !s->namespaces.present[SPEC_NS_USER])

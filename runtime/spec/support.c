@@ -73,7 +73,6 @@ static const struct unsupported ignored[] = {
     {"process.scheduler", "the guest's scheduler settings are not applied"},
     {"process.ioPriority", "I/O priorities are not applied"},
     {"process.execCPUAffinity", "CPU affinity of exec is not applied"},
-    {"linux.seccomp", "the profile is not applied yet; the guest reaches no host system call"},
     {"linux.resources.memory.kernel", "obsolete"},
     {"linux.resources.memory.kernelTCP", "obsolete"},
 };

@@ -18,6 +18,7 @@
 #include "sentry/fs/tty/tty.h"
 #include "sentry/kernel/clock.h"
 #include "sentry/kernel/posix_timer.h"
+#include "sentry/kernel/seccomp.h"
 #include "sentry/kernel/session.h"
 #include "sentry/kernel/task.h"
 #include "sentry/loader/loader.h"
@@ -223,6 +224,14 @@ static int set_credentials(const struct boot_message *m)
     return 0;
 }
 
+static int set_filter(const struct boot_message *m)
+{
+    const struct boot_process *b = &m->process;
+    if (!b->filter_count)
+        return 0;
+    return (int)seccomp_add(init_task, (const struct sock_filter *)b->filter, b->filter_count, false);
+}
+
 static const char *path_variable(const struct boot_process *b)
 {
     for (u32 i = 0; i < b->env_count; i++)
@@ -300,7 +309,7 @@ static const struct step steps[] = {
     {"the console", step_console},     {NULL, boot_mount_all},
     {NULL, apply_sysctls},             {NULL, boot_finish_mounts},
     {NULL, step_cwd},                  {"standard input and output", open_stdio},
-    {"the credentials", set_credentials},
+    {"the credentials", set_credentials}, {"the seccomp filter", set_filter},
 };
 
 int kernel_boot(const struct boot_message *m)

@@ -190,7 +190,7 @@ void seccomp_inherit(struct task *t, struct task *child)
     child->no_new_privs = __atomic_load_n(&t->no_new_privs, __ATOMIC_RELAXED);
 }
 
-void seccomp_release(struct task *t)
+void seccomp_drop(struct task *t)
 {
     filter_unref(t->seccomp);
     t->seccomp = NULL;

@@ -41,7 +41,7 @@ int seccomp_set_strict(struct task *t) must_check;
 
 // What a new task has of its maker (process->lock of the child held).
 void seccomp_inherit(struct task *t, struct task *child);
-void seccomp_release(struct task *t);
+void seccomp_drop(struct task *t);
 
 // For /proc/PID/status: SECCOMP_MODE_*, and how many filters.
 void seccomp_get_info(struct task *t, u32 *ret_mode, u32 *ret_filters);

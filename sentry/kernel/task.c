@@ -50,7 +50,7 @@ void task_unref(struct task *t)
     user_put(t->user);
     pid_unref(t->pid);
     arena_free(t->fp);
-    seccomp_release(t);
+    seccomp_drop(t);
     if (t->process)
         process_unref(t->process);
     arena_free(t);
