@@ -6,7 +6,7 @@
 set -e
 
 build_packages="build-essential meson ninja-build pkg-config python3 git libjson-c-dev libseccomp-dev libcmocka-dev"
-test_packages="busybox-static debootstrap strace"
+test_packages="busybox-static debootstrap strace runc crun valgrind"
 
 packages=$build_packages
 [ "$1" = test ] && packages="$packages $test_packages"
