@@ -3,11 +3,13 @@
 #include <signal.h>
 #include <stdio.h>
 
+#include "sentry/arena/arena.h"
 #include "sentry/boot/crash.h"
 #include "sentry/control/control.h"
 #include "sentry/fs/tty/job.h"
 #include "sentry/fs/tty/tty.h"
 #include "sentry/kernel/task.h"
+#include "sentry/mm/memfile.h"
 #include "sentry/snapshot/snapshot.h"
 #include "sentry/syscalls/table.h"
 
@@ -74,6 +76,15 @@ static int describe(struct task *t, char *buf, size_t size)
     return more < 0 ? more : n + more;
 }
 
+static int describe_memory(char *buf, size_t size)
+{
+    struct arena_stats s;
+    arena_get_stats(&s);
+    return snprintf(buf, size, "arena: %llu KiB in objects, %llu KiB used; guest memory: %llu KiB in %u files\n",
+                    (unsigned long long)s.allocated >> 10, (unsigned long long)s.committed >> 10,
+                    (unsigned long long)memfile_total_used() >> 10, memfile_count());
+}
+
 size_t kernel_control_stacks(char *buf, size_t size)
 {
     size_t done = 0;
@@ -96,6 +107,9 @@ size_t kernel_control_stacks(char *buf, size_t size)
         from = p->tgid + 1;
         process_unref(p);
     }
+    n = describe_memory(buf + done, size - done);
+    if (n > 0)
+        done = min(done + (size_t)n, size);
     return done;
 }
 

@@ -310,6 +310,20 @@ u64 memfile_total_used(void)
     return total;
 }
 
+u32 memfile_count(void)
+{
+    struct memfile_root *r = root();
+    struct memfile *mf;
+    u32 count = 0;
+    if (!r)
+        return 0;
+    mutex_lock(&r->lock, RANK_MEMFILE);
+    list_for_each(mf, &r->files, node)
+        count++;
+    mutex_unlock(&r->lock);
+    return count;
+}
+
 u64 memfile_limit(void)
 {
     struct memfile_root *r = root();

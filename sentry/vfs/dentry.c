@@ -34,6 +34,7 @@ int dentry_cache_init(struct vfs *v)
         return -ENOMEM;
     v->bucket_mask = BUCKETS_FIRST - 1;
     list_init(&v->lru);
+    list_init(&v->brief);
     return 0;
 }
 
@@ -82,11 +83,17 @@ static void hash_grow(void)
     arena_free(old);
 }
 
+static bool is_brief(const struct dentry *d)
+{
+    return d->parent->inode->sb->flags & SUPER_BRIEF;
+}
+
 static void hash_insert(struct dentry *d)
 {
     __atomic_fetch_and(&d->refs, ~DENTRY_UNHASHED, __ATOMIC_RELAXED);
     chain_add(d);
-    list_push(&vfs->lru, &d->lru);
+    list_push(is_brief(d) ? &vfs->brief : &vfs->lru, &d->lru);
+    vfs->brief_count += is_brief(d);
     vfs->dentry_count++;
     hash_grow();
 }
@@ -98,6 +105,7 @@ static bool hash_remove(struct dentry *d, bool deleted)
         return false;
     chain_remove(d);
     list_remove(&d->lru);
+    vfs->brief_count -= is_brief(d);
     vfs->dentry_count--;
     if (deleted)
         d->deleted = 1;
@@ -347,16 +355,14 @@ static bool unused(const struct dentry *d)
     return !__atomic_load_n(&d->refs, __ATOMIC_ACQUIRE) && !d->mounts;
 }
 
-void dentry_trim(void)
+static void trim(struct list *lru)
 {
-    if (likely(vfs->dentry_count <= DENTRY_LIMIT))
-        return;
     struct dentry *dead = NULL;
     tree_write_lock();
-    for (u32 i = 0; i < TRIM_BATCH && !list_empty(&vfs->lru); i++) {
-        struct dentry *d = list_first(&vfs->lru, struct dentry, lru);
+    for (u32 i = 0; i < TRIM_BATCH && !list_empty(lru); i++) {
+        struct dentry *d = list_first(lru, struct dentry, lru);
         list_remove(&d->lru);
-        list_push(&vfs->lru, &d->lru);
+        list_push(lru, &d->lru);
         if (d->used) {
             d->used = 0;
         } else if (unused(d) && hash_remove(d, false)) {
@@ -368,19 +374,37 @@ void dentry_trim(void)
     destroy_chain(dead);
 }
 
-static u32 prune_once(const struct dentry *below, const struct super *sb)
+void dentry_trim(void)
 {
-    struct dentry *d, *tmp, *dead = NULL;
+    u32 brief = __atomic_load_n(&vfs->brief_count, __ATOMIC_RELAXED);
+    if (unlikely(brief > DENTRY_LIMIT_BRIEF))
+        trim(&vfs->brief);
+    if (unlikely(__atomic_load_n(&vfs->dentry_count, __ATOMIC_RELAXED) - brief > DENTRY_LIMIT))
+        trim(&vfs->lru);
+}
+
+static u32 prune_list(struct list *lru, const struct dentry *below, const struct super *sb,
+                      struct dentry **dead)
+{
+    struct dentry *d, *tmp;
     u32 count = 0;
-    tree_write_lock();
-    list_for_each_safe(d, tmp, &vfs->lru, lru) {
+    list_for_each_safe(d, tmp, lru, lru) {
         if (!unused(d) || (below && !dentry_is_ancestor(below, d)) ||
             (sb && d->parent->inode->sb != sb) || !hash_remove(d, false))
             continue;
-        d->hash_next = dead;
-        dead = d;
+        d->hash_next = *dead;
+        *dead = d;
         count++;
     }
+    return count;
+}
+
+static u32 prune_once(const struct dentry *below, const struct super *sb)
+{
+    struct dentry *dead = NULL;
+    tree_write_lock();
+    u32 count = prune_list(&vfs->lru, below, sb, &dead);
+    count += prune_list(&vfs->brief, below, sb, &dead);
     tree_write_unlock();
     destroy_chain(dead);
     return count;

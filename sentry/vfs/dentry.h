@@ -28,7 +28,7 @@ struct dentry {
     struct dentry *parent; // itself for a root; counted; guarded by tree
     char *name;            // NUL-terminated; guarded by tree
     struct dentry *hash_next; // guarded by tree
-    struct list lru;          // all hashed dentries, oldest first; guarded by tree
+    struct list lru;          // hashed dentries, oldest first; guarded by tree
     char inline_name[];
 };
 

@@ -238,6 +238,7 @@ enum super_flag {
     SUPER_REVALIDATE = 2, // cached names are checked by revalidate on every use
     SUPER_NO_DEV_NODES = 4,
     SUPER_NO_XATTR_USER = 8, // no user.* attributes
+    SUPER_BRIEF = 16,        // its names are cheap to make and soon mean nothing (/proc/PID): few unused ones are kept
 };
 
 struct super {

@@ -5,7 +5,9 @@
 
 #include "sentry/vfs/path.h"
 
-#define DENTRY_LIMIT 32768u // cached names beyond which unused ones are dropped
+// Cached names beyond which unused ones are dropped; those of superblocks with SUPER_BRIEF count by themselves.
+#define DENTRY_LIMIT 32768u
+#define DENTRY_LIMIT_BRIEF 256u
 #define MOUNT_BUCKETS 64u
 #define MOUNT_MAX 4096u // a namespace's mounts (fs.mount-max, smaller)
 
@@ -13,8 +15,10 @@ struct vfs {
     struct rwlock tree;      // RANK_DENTRY: see dentry.h
     struct dentry **buckets; // guarded by tree, as is what follows to `mounts`
     u32 bucket_mask;
-    u32 dentry_count; // hashed ones
+    u32 dentry_count; // hashed ones, those of `brief` too
     struct list lru;
+    u32 brief_count;
+    struct list brief; // the same of SUPER_BRIEF
     struct mount *mounts[MOUNT_BUCKETS];
     u32 next_mount_id;  // atomic
     u32 next_dev_minor; // atomic

@@ -166,7 +166,7 @@ static int proc_mount(const struct mount_request *m, struct super **ret)
     struct super *sb = super_new(FS_PROC, PROC_MAGIC);
     if (!sb)
         return -ENOMEM;
-    sb->flags |= SUPER_REVALIDATE;
+    sb->flags |= SUPER_REVALIDATE | SUPER_BRIEF;
     sb->block_size = 1024;
     struct pseudo_ref ref = {.table = PSEUDO_PROC_ROOT, .entry = 0};
     struct inode *root = pseudo_inode_new(sb, INODE_PROC, &ref);
