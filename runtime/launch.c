@@ -32,6 +32,7 @@
 // Where the child says how far it came. Shared by CLONE_VM until the exec.
 struct launch_shared {
     u32 go;           // futex: 1 once `launch` is filled in and the id maps are there
+    u32 unshared;     // futex: 1 once the child has its namespaces, or has failed
     u32 settled;      // futex: 1 once the child's descriptors are its own, or it has failed
     int error;        // negative errno of the step that failed
     const char *step; // its name
@@ -42,6 +43,13 @@ struct launch_shared {
     char boot_arg[16];
     u8 stack[LAUNCH_STACK] __attribute__((aligned(64)));
 };
+
+// Sets a futex word of the shared page and wakes who waits for it.
+static void signal_word(u32 *word, u32 value)
+{
+    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+    host_futex_wake(word, 1, false);
+}
 
 // --- The child: raw system calls only. ---
 
@@ -102,8 +110,7 @@ static void child_fds(struct launch_shared *s)
 {
     const struct launch *l = &s->launch;
     STEP("close_range", host_sys(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE));
-    __atomic_store_n(&s->settled, 1, __ATOMIC_RELEASE);
-    host_futex_wake(&s->settled, 1, false);
+    signal_word(&s->settled, 1);
     for (u32 i = 0; i < l->keep_count; i++)
         if (l->keep[i] > 2)
             STEP("keep descriptor", host_sys(SYS_fcntl, l->keep[i], F_SETFD, 0));
@@ -194,6 +201,7 @@ static void child_prepare(struct launch_shared *s)
     child_namespaces(s);
     if (s->error)
         return;
+    signal_word(&s->unshared, 1);
     child_wait_go(s);
     if (!s->error)
         child_sysctls(s);
@@ -235,8 +243,8 @@ static int child_main(struct launch_shared *s)
         s->error = (int)host_sys(SYS_execveat, s->launch.exec_fd, "", s->argv, no_env,
                                  AT_EMPTY_PATH);
     }
-    __atomic_store_n(&s->settled, 1, __ATOMIC_RELEASE);
-    host_futex_wake(&s->settled, 1, false);
+    signal_word(&s->unshared, 1);
+    signal_word(&s->settled, 1);
     host_sys(SYS_exit_group, LAUNCH_FAILED);
     __builtin_unreachable();
 }
@@ -358,11 +366,19 @@ int launch_begin(struct launched *ret, enum launch_net net, struct error *e)
     return 0;
 }
 
-// Sets a futex word of the shared page and wakes who waits for it.
-static void signal_word(u32 *word, u32 value)
+static int await_word(u32 *word, const char *name, struct error *e)
 {
-    __atomic_store_n(word, value, __ATOMIC_RELEASE);
-    host_futex_wake(word, 1, false);
+    struct timespec limit = {LAUNCH_WAIT_SECONDS, 0};
+    while (!__atomic_load_n(word, __ATOMIC_ACQUIRE))
+        if (host_futex_wait(word, 0, &limit, false) == -ETIMEDOUT)
+            return error_set(e, -ETIMEDOUT, "start %s: it does not move", name);
+    return 0;
+}
+
+int launch_await_namespaces(struct launched *child, struct error *e)
+{
+    int r = await_word(&child->shared->unshared, "the sandbox", e);
+    return r < 0 ? r : launch_failure(child, e) ? child->shared->error : 0;
 }
 
 int launch_go(const struct launch *l, struct launched *child, struct error *e)
@@ -388,10 +404,9 @@ int launch_go(const struct launch *l, struct launched *child, struct error *e)
         return r;
     signal_word(&s->go, 1);
     // Until it has a descriptor table of its own, nothing that it keeps may be closed here.
-    struct timespec limit = {LAUNCH_WAIT_SECONDS, 0};
-    while (!__atomic_load_n(&s->settled, __ATOMIC_ACQUIRE))
-        if (host_futex_wait(&s->settled, 0, &limit, false) == -ETIMEDOUT)
-            return error_set(e, -ETIMEDOUT, "start %s: it does not move", l->name);
+    r = await_word(&s->settled, l->name, e);
+    if (r < 0)
+        return r;
     return launch_failure(child, e) ? child->shared->error : 0;
 }
 
@@ -399,7 +414,8 @@ bool launch_failure(const struct launched *l, struct error *e)
 {
     if (!l->shared || !l->shared->error)
         return false;
-    error_errno(e, l->shared->error, "start %s: %s", l->shared->launch.name, l->shared->step);
+    const char *name = l->shared->launch.name;
+    error_errno(e, l->shared->error, "start %s: %s", name ? name : "the sandbox", l->shared->step);
     return true;
 }
 

@@ -64,6 +64,10 @@ struct launched {
 // Clones the child. 0, or a negative errno with message. Ends in launch_go, or in launch_cancel.
 int launch_begin(struct launched *ret, enum launch_net net, struct error *e);
 
+// Waits until the child has its namespaces, of which /proc/PID/ns tells then: hooks are run after it. 0, or a
+// negative errno with message.
+int launch_await_namespaces(struct launched *child, struct error *e);
+
 // Tells it what to become. 0 when it is on its way; the exec may still fail, which shows as its end with status
 // LAUNCH_FAILED and is explained by launch_failure. A negative errno with message when not
 // even that: it is still there then, for launch_cancel.
