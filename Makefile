@@ -62,6 +62,17 @@ install: build
 		$(DESTDIR)$(PREFIX)/libexec/bailey/
 	install -m 644 runtime/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/bailey/
+	install -d $(DESTDIR)$(PREFIX)/include/ocirt $(DESTDIR)$(PREFIX)/lib/pkgconfig \
+		$(DESTDIR)$(PREFIX)/share/man/man3 $(DESTDIR)$(PREFIX)/share/doc/ocirt
+	install -m 644 ocirt/ocirt.h $(DESTDIR)$(PREFIX)/include/ocirt/
+	install -m 755 $(BUILD)/ocirt/libocirt.so.0.1.0 $(DESTDIR)$(PREFIX)/lib/
+	ln -sf libocirt.so.0.1.0 $(DESTDIR)$(PREFIX)/lib/libocirt.so.0
+	ln -sf libocirt.so.0 $(DESTDIR)$(PREFIX)/lib/libocirt.so
+	install -m 644 $(BUILD)/ocirt/libocirt.a $(DESTDIR)$(PREFIX)/lib/
+	sed 's|@prefix@|$(PREFIX)|; s|@version@|0.1.0|' ocirt/ocirt.pc.in \
+		>$(DESTDIR)$(PREFIX)/lib/pkgconfig/ocirt.pc
+	install -m 644 ocirt/man/*.3 $(DESTDIR)$(PREFIX)/share/man/man3/
+	install -m 644 ocirt/example/ocirt-example.c $(DESTDIR)$(PREFIX)/share/doc/ocirt/
 
 clean:
 	rm -rf $(BUILD) build-asan build-tsan

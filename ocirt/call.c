@@ -114,7 +114,7 @@ static int open_streams(struct oi_call *c, int fds[3], int own[3])
 
     if (c->o && c->o->io) {
         memcpy(fds, oi_io_child_fds(c->o->io), 3 * sizeof(*fds));
-        return 0;
+        return fds[0] < 0 || fds[1] < 0 || fds[2] < 0 ? -EBADF : 0; // used by a call before
     }
     if (c->stdin_fd < 0 && (own[0] = open("/dev/null", O_RDONLY | O_CLOEXEC)) < 0)
         return -errno;

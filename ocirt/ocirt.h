@@ -204,7 +204,7 @@ int ocirt_options_set_fd(struct ocirt_options *o, enum ocirt_option option, int 
 // The time limit of the call, in milliseconds; -1: none.
 int ocirt_options_set_timeout(struct ocirt_options *o, int milliseconds);
 
-// The standard streams [create run exec restore]. `io` is not copied and is lent until the call has
+// The standard streams [create run exec restore], for one call. `io` is lent until the call has
 // returned.
 int ocirt_options_set_io(struct ocirt_options *o, struct ocirt_io *io);
 
