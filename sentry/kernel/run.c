@@ -15,6 +15,7 @@
 #include "sentry/kernel/siginternal.h"
 #include "sentry/mm/mm.h"
 #include "sentry/platform/platform.h"
+#include "sentry/sched/hold.h"
 #include "sentry/syscalls/table.h"
 
 #define RUNNER_STACK (256 * 1024)
@@ -131,6 +132,7 @@ static void enter_guest(struct task *t)
     if (unlikely(r))
         ev.kind = PLATFORM_DEAD;
     u64 slept = t->sleeper.slept;
+    sched_hold_wakes();
     do_event(t, &ev);
     u64 busy = clock_ticks() - end - (t->sleeper.slept - slept);
     if ((s64)busy > 0)
@@ -166,11 +168,15 @@ static void task_loop(struct task *t)
 {
     for (;;) {
         if (unlikely(t->vfork_wait)) {
+            sched_release_wakes();
             wait_for_vfork(t);
             __atomic_or_fetch(&t->work, TASK_WORK_SIGNAL, __ATOMIC_SEQ_CST);
         }
-        if (unlikely(wants_look(t)) && !signal_deliver(t))
-            return;
+        if (unlikely(wants_look(t))) {
+            sched_release_wakes();
+            if (!signal_deliver(t))
+                return;
+        }
         if (unlikely(t->redo)) {
             t->redo = 0;
             do_syscall(t, true);

@@ -8,6 +8,7 @@
 #include "host/host.h"
 #include "host/process.h"
 #include "sentry/platform/internal.h"
+#include "sentry/sched/hold.h"
 
 #define SIGNAL_SYS 31
 #define SPIN_NSEC 40000  // longest spin: a few times what a sleep and a wake-up cost
@@ -187,6 +188,7 @@ u32 pt_order(struct pt_thread *t, u32 order, u32 flags, bool bounded, struct pt_
         ctx->stub_cpu = CPU_ASLEEP;
         host_futex_wake(&ctx->turn, 1, true);
     }
+    sched_release_wakes();
     bool served = expect && pt_serve_until(expect, t);
     if (!wait_for_stub(t, bounded, !served)) {
         log_warn("stub %d does not answer order %u: killed", t->space->pid, order);

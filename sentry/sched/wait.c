@@ -3,10 +3,12 @@
 
 #include "base/bug.h"
 #include "host/host.h"
+#include "sentry/sched/hold.h"
 
 // How often a sleep looks at its token before it goes to the host. A wake-up across CPUs costs many
 // microseconds, and most waits of a busy guest are short.
 #define SLEEP_SPINS 200
+#define SLEEP_PROBES 64 // after so many sleeps one spins again
 
 __thread struct task *current;
 __thread struct sleeper *current_sleeper;
@@ -76,6 +78,8 @@ static u32 wake_up_to(struct waitq *q, u32 events, u32 count)
     bool exclusive_done = false;
     struct waiter *w, *tmp;
 
+    // One that is woken may take this CPU at once, and would find the lock held.
+    bool hold = sched_hold_wakes();
     spin_lock(&q->lock);
     list_for_each_safe(w, tmp, &q->waiters, node) {
         if (woken == count)
@@ -91,6 +95,8 @@ static u32 wake_up_to(struct waitq *q, u32 events, u32 count)
         woken++;
     }
     spin_unlock(&q->lock);
+    if (hold)
+        sched_release_wakes();
     return woken;
 }
 
@@ -112,7 +118,7 @@ void sched_wake(struct sleeper *s)
 {
     __atomic_store_n(&s->token, 1, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&s->asleep, __ATOMIC_SEQ_CST))
-        host_futex_wake(&s->token, 1, false);
+        sched_wake_word(&s->token);
 }
 
 void sched_interrupt(struct sleeper *s)
@@ -163,10 +169,21 @@ static int host_sleep(struct sleeper *s, const struct timespec *deadline)
     return r;
 }
 
+// How often to look first: what has not paid lately is left out, but for a try now and then.
+static int sleep_spins(struct sleeper *s)
+{
+    if (s->spin_misses < 2)
+        return SLEEP_SPINS;
+    if (s->spin_misses < SLEEP_PROBES)
+        return 0;
+    s->spin_misses = 1;
+    return SLEEP_SPINS;
+}
+
 static int sleep_on(struct sleeper *s, s64 deadline, const u32 *stop)
 {
     struct timespec ts;
-    int r = 0;
+    int r = 0, spins = -1;
 
     if (deadline != TIME_NEVER) {
         ts.tv_sec = deadline / NSEC_PER_SEC;
@@ -177,14 +194,23 @@ static int sleep_on(struct sleeper *s, s64 deadline, const u32 *stop)
     for (int i = 0;; i++) {
         if (__atomic_load_n(stop, __ATOMIC_SEQ_CST))
             return -ERESTARTSYS;
-        if (take_token(s))
+        if (take_token(s)) {
+            if (i && i <= spins)
+                s->spin_misses = 0;
             return 0;
+        }
         if (r == -ETIMEDOUT)
             return r;
-        if (i < SLEEP_SPINS) {
+        if (spins < 0) {
+            sched_release_wakes();
+            spins = sleep_spins(s);
+        }
+        if (i < spins) {
             __builtin_ia32_pause();
             continue;
         }
+        if (i == spins && s->spin_misses < SLEEP_PROBES)
+            s->spin_misses++;
         r = host_sleep(s, deadline == TIME_NEVER ? NULL : &ts);
     }
 }
