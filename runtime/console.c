@@ -41,7 +41,7 @@ void console_size(int fd, u16 *ret_rows, u16 *ret_columns)
     *ret_columns = size.ws_col;
 }
 
-static int send_fd(const char *path, int fd, const char *name, struct error *e)
+int console_send_fd(const char *path, int fd, const char *name, struct error *e)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     union {
@@ -52,7 +52,7 @@ static int send_fd(const char *path, int fd, const char *name, struct error *e)
     struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space,
                          .msg_controllen = sizeof(control.space)};
     if (strlen(path) >= sizeof(a.sun_path))
-        return error_set(e, -ENAMETOOLONG, "console socket %s: the path is too long", path);
+        return error_set(e, -ENAMETOOLONG, "%s: the path is too long", path);
     memcpy(a.sun_path, path, strlen(path) + 1);
     control.header.cmsg_level = SOL_SOCKET;
     control.header.cmsg_type = SCM_RIGHTS;
@@ -61,7 +61,7 @@ static int send_fd(const char *path, int fd, const char *name, struct error *e)
 
     int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), r = 0;
     if (s < 0 || connect(s, (struct sockaddr *)&a, sizeof(a)) < 0 || sendmsg(s, &msg, 0) < 0)
-        r = error_errno(e, -errno, "console socket %s", path);
+        r = error_errno(e, -errno, "%s", path);
     if (s >= 0)
         close(s);
     return r;
@@ -89,7 +89,9 @@ int console_open_for_socket(const char *path, u16 rows, u16 columns, struct erro
     }
     if (!r) {
         snprintf(name, sizeof(name), "/dev/pts/%u", number);
-        r = send_fd(path, master, name, e);
+        r = console_send_fd(path, master, name, e);
+        if (r < 0)
+            error_wrap(e, r, "console socket");
     }
     if (master >= 0)
         close(master);

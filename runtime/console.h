@@ -23,6 +23,9 @@ void console_restore(struct console *c);
 // The size of a terminal; zeroes when it has none.
 void console_size(int fd, u16 *ret_rows, u16 *ret_columns);
 
+// Sends a descriptor to the unix socket at `path`: one message with `name` as payload.
+int console_send_fd(const char *path, int fd, const char *name, struct error *e);
+
 // Opens a new pseudoterminal, raw, and sends its master to the unix socket at `path`: one message,
 // the name of the slave as payload and exactly one descriptor. The slave's descriptor.
 int console_open_for_socket(const char *path, u16 rows, u16 columns, struct error *e);

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "runtime/container.h"
+#include "runtime/container_impl.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <json-c/json.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,15 +12,11 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
-#define STATE_FILE "state.json"
-#define STATE_VERSION 1
-#define STATE_SIZE_MAX 65536
 #define SOCKET_FILE "control.sock"
 #define LOCK_FILE "lock"
-
-static const char *const status_names[] = {"creating", "created", "running", "paused", "stopped"};
 
 int container_check_id(const char *id, struct error *e)
 {
@@ -64,14 +59,60 @@ static int open_dir(struct container *c)
     return c->dir_fd < 0 ? -errno : 0;
 }
 
-static int lock_dir(struct container *c)
+// Locks the directory. -ENOENT when it has been removed, before or while another held the lock. Only who makes the
+// container makes the lock file (`flags`: O_CREAT), so that none appears in a directory that is being removed.
+static int lock_dir(struct container *c, int flags)
 {
-    c->lock_fd = openat(c->dir_fd, LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    struct stat st;
+    int r = 0;
+    c->lock_fd = openat(c->dir_fd, LOCK_FILE, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
     if (c->lock_fd < 0)
         return -errno;
-    while (flock(c->lock_fd, LOCK_EX) < 0)
-        if (errno != EINTR)
-            return -errno;
+    while ((r = flock(c->lock_fd, LOCK_EX)) < 0 && errno == EINTR)
+        ;
+    r = r < 0 || fstat(c->lock_fd, &st) < 0 ? -errno : st.st_nlink == 0 ? -ENOENT : 0;
+    if (r < 0)
+        container_unlock(c);
+    return r;
+}
+
+static int not_there(const char *id, struct error *e)
+{
+    return error_set(e, -ENOENT, "container does not exist: %s", id);
+}
+
+int container_lock(struct container *c, struct error *e)
+{
+    int r = lock_dir(c, 0);
+    if (r == -ENOENT)
+        return not_there(c->id, e);
+    return r < 0 ? error_errno(e, r, "lock %s", c->dir) : 0;
+}
+
+void container_unlock(struct container *c)
+{
+    if (c->lock_fd >= 0)
+        close(c->lock_fd);
+    c->lock_fd = -1;
+}
+
+static char *time_text(void)
+{
+    char text[64], *all;
+    struct timespec now;
+    struct tm tm;
+    clock_gettime(CLOCK_REALTIME, &now);
+    strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", gmtime_r(&now.tv_sec, &tm));
+    return asprintf(&all, "%s.%09ldZ", text, now.tv_nsec) < 0 ? NULL : all;
+}
+
+static int set_path(struct container *c, const char *root, struct error *e)
+{
+    c->root = strdup(root);
+    if (!c->root || asprintf(&c->dir, "%s/%s", root, c->id) < 0) {
+        c->dir = NULL;
+        return error_set(e, -ENOMEM, "out of memory");
+    }
     return 0;
 }
 
@@ -83,143 +124,35 @@ int container_create(struct container *c, const char *root, const char *id, cons
     if (r < 0)
         return error_errno(e, r, "create state directory %s", root);
     snprintf(c->id, sizeof(c->id), "%s", id);
-    if (asprintf(&c->dir, "%s/%s", root, id) < 0)
-        return error_set(e, -ENOMEM, "out of memory");
-    if (mkdir(c->dir, 0711) < 0) {
+    r = set_path(c, root, e);
+    if (!r && mkdir(c->dir, 0711) < 0) {
         r = -errno;
         if (r == -EEXIST)
             error_set(e, r, "container with given ID already exists: %s", id);
         else
             error_errno(e, r, "create %s", c->dir);
+    }
+    if (r < 0) {
         container_close(c);
         return r;
     }
     c->bundle = strdup(bundle);
     c->rootfs = strdup(rootfs);
+    c->created = time_text();
     c->owner = geteuid();
     c->status = CONTAINER_CREATING;
-    clock_gettime(CLOCK_REALTIME, &c->created);
-    r = open_dir(c);
+    r = c->bundle && c->rootfs && c->created ? open_dir(c) : -ENOMEM;
+    // `delete --force` may be faster than the lock: the claim is lost then.
     if (!r)
-        r = lock_dir(c);
-    if (!c->bundle || !c->rootfs)
-        r = -ENOMEM;
-    // No state yet: that is what "creating" looks like.
+        r = lock_dir(c, O_CREAT);
     if (r < 0) {
         error_errno(e, r, "create %s", c->dir);
         struct error ignored;
-        container_remove(c, &ignored);
+        if (r != -ENOENT)
+            container_remove(c, &ignored);
         container_close(c);
     }
     return r;
-}
-
-static json_object *state_json(const struct container *c)
-{
-    json_object *o = json_object_new_object();
-    char created[64];
-    struct tm tm;
-    size_t n = strftime(created, sizeof(created), "%Y-%m-%dT%H:%M:%S",
-                        gmtime_r(&c->created.tv_sec, &tm));
-    snprintf(created + n, sizeof(created) - n, ".%09ldZ", c->created.tv_nsec);
-    json_object_object_add(o, "version", json_object_new_int(STATE_VERSION));
-    json_object_object_add(o, "id", json_object_new_string(c->id));
-    json_object_object_add(o, "status", json_object_new_string(status_names[c->status]));
-    json_object_object_add(o, "pid", json_object_new_int(c->pid));
-    json_object_object_add(o, "pidStarted", json_object_new_uint64(c->pid_started));
-    json_object_object_add(o, "bundle", json_object_new_string(c->bundle));
-    json_object_object_add(o, "rootfs", json_object_new_string(c->rootfs));
-    json_object_object_add(o, "created", json_object_new_string(created));
-    json_object_object_add(o, "owner", json_object_new_int64(c->owner));
-    return o;
-}
-
-int container_save(struct container *c, struct error *e)
-{
-    json_object *o = state_json(c);
-    const char *text = json_object_to_json_string_ext(o, JSON_C_TO_STRING_NOSLASHESCAPE);
-    size_t size = strlen(text);
-    int r = 0, fd = openat(c->dir_fd, STATE_FILE ".new",
-                           O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        r = -errno;
-    else if (write(fd, text, size) != (ssize_t)size)
-        r = errno ? -errno : -EIO;
-    json_object_put(o);
-    if (fd >= 0 && close(fd) < 0 && !r)
-        r = -errno;
-    if (!r && renameat(c->dir_fd, STATE_FILE ".new", c->dir_fd, STATE_FILE) < 0)
-        r = -errno;
-    return r < 0 ? error_errno(e, r, "write %s/" STATE_FILE, c->dir) : 0;
-}
-
-u64 container_process_started(pid_t pid)
-{
-    char path[64], text[1024];
-    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return 0;
-    ssize_t n = read(fd, text, sizeof(text) - 1);
-    close(fd);
-    if (n <= 0)
-        return 0;
-    text[n] = 0;
-    char *p = strrchr(text, ')'); // the name may hold anything
-    char state;
-    unsigned long long started;
-    if (!p || sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d "
-                            "%*d %*d %llu", &state, &started) != 2 ||
-        state == 'Z' || state == 'X')
-        return 0;
-    return started;
-}
-
-static int state_read(struct container *c, struct error *e)
-{
-    char text[STATE_SIZE_MAX + 1];
-    json_object *o = NULL, *v;
-    int fd = openat(c->dir_fd, STATE_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0 && errno == ENOENT) {
-        c->status = CONTAINER_CREATING;
-        return 0;
-    }
-    if (fd < 0)
-        return error_errno(e, -errno, "open %s/" STATE_FILE, c->dir);
-    ssize_t n = read(fd, text, STATE_SIZE_MAX);
-    int r = n < 0 ? -errno : 0;
-    close(fd);
-    if (r < 0)
-        return error_errno(e, r, "read %s/" STATE_FILE, c->dir);
-    text[n] = 0;
-    o = json_tokener_parse(text);
-    const char *status = NULL;
-    r = -EINVAL;
-    if (json_object_object_get_ex(o, "version", &v) && json_object_get_int(v) == STATE_VERSION &&
-        json_object_object_get_ex(o, "status", &v))
-        status = json_object_get_string(v);
-    for (u32 i = 0; status && i < array_size(status_names); i++) {
-        if (!strcmp(status, status_names[i])) {
-            c->status = (enum container_status)i;
-            r = 0;
-        }
-    }
-    if (!r && json_object_object_get_ex(o, "bundle", &v) && json_object_is_type(v, json_type_string))
-        c->bundle = strdup(json_object_get_string(v));
-    if (!r && json_object_object_get_ex(o, "rootfs", &v) && json_object_is_type(v, json_type_string))
-        c->rootfs = strdup(json_object_get_string(v));
-    if (!r && json_object_object_get_ex(o, "pid", &v))
-        c->pid = json_object_get_int(v);
-    if (!r && json_object_object_get_ex(o, "pidStarted", &v))
-        c->pid_started = json_object_get_uint64(v);
-    if (!r && json_object_object_get_ex(o, "owner", &v))
-        c->owner = (uid_t)json_object_get_int64(v);
-    json_object_put(o);
-    if (r < 0 || !c->bundle || !c->rootfs)
-        return error_set(e, -EINVAL, "%s/" STATE_FILE " is damaged", c->dir);
-    if (c->pid > 0 && container_process_started(c->pid) != c->pid_started)
-        c->status = CONTAINER_STOPPED, c->pid = 0;
-    return 0;
 }
 
 // Completes `id` if it is the prefix of one container's only.
@@ -244,56 +177,139 @@ static int find_id(struct container *c, const char *root, const char *id, struct
     if (dir)
         closedir(dir);
     if (!matches)
-        return error_set(e, -ENOENT, "container does not exist: %s", id);
+        return not_there(id, e);
     if (matches > 1)
         return error_set(e, -EINVAL, "container ID \"%s\" is ambiguous: %s, %s ...", id, c->id,
                          other);
     return 0;
 }
 
-int container_open(struct container *c, const char *root, const char *id, struct error *e)
+// True when no command is creating the container, though its state says so.
+static bool creator_is_gone(const struct container *c)
+{
+    if (c->lock_fd >= 0)
+        return true; // it would hold the lock
+    int fd = openat(c->dir_fd, LOCK_FILE, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    bool gone = fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) == 0;
+    if (fd >= 0)
+        close(fd);
+    return gone;
+}
+
+// What has happened since the state was written.
+static void settle(struct container *c)
+{
+    if (c->process.pid && !host_process_alive(&c->process))
+        c->process = (struct host_process){0};
+    if (c->gofer.pid && !host_process_alive(&c->gofer))
+        c->gofer = (struct host_process){0};
+    if (c->status == CONTAINER_CREATING) {
+        c->abandoned = creator_is_gone(c);
+        if (c->abandoned)
+            c->status = CONTAINER_STOPPED;
+    } else if (!c->process.pid) {
+        c->status = CONTAINER_STOPPED;
+    }
+}
+
+static int open_found(struct container *c, const char *root, const char *id, bool lock,
+                      struct error *e)
 {
     container_init(c);
     int r = container_check_id(id, e);
     if (!r)
         r = find_id(c, root, id, e);
+    if (!r)
+        r = set_path(c, root, e);
     if (r < 0)
         return r;
-    if (asprintf(&c->dir, "%s/%s", root, c->id) < 0)
-        return error_set(e, -ENOMEM, "out of memory");
     r = open_dir(c);
-    r = r < 0 ? error_errno(e, r, "open %s", c->dir) : state_read(c, e);
+    if (!r && lock)
+        r = lock_dir(c, 0);
+    if (r == -ENOENT)
+        return not_there(c->id, e);
+    return r < 0 ? error_errno(e, r, "open %s", c->dir) : 0;
+}
+
+int container_open(struct container *c, const char *root, const char *id, bool lock,
+                   struct error *e)
+{
+    int r = open_found(c, root, id, lock, e);
+    if (!r) {
+        r = container_read_state(c, STATE_FILE);
+        if (r == -ENOENT) { // nothing has been started yet
+            c->status = CONTAINER_CREATING;
+            r = 0;
+        } else if (r < 0) {
+            error_errno(e, r, "state file %s/" STATE_FILE " is damaged", c->dir);
+        } else {
+            settle(c);
+        }
+    }
     if (r < 0)
         container_close(c);
     return r;
 }
 
+int container_open_damaged(struct container *c, const char *root, const char *id, struct error *e)
+{
+    int r = open_found(c, root, id, true, e);
+    if (r < 0) {
+        container_close(c);
+        return r;
+    }
+    c->status = CONTAINER_CREATING;
+    container_read_state(c, RECOVERY_FILE); // what it does not tell is not there
+    c->status = CONTAINER_CREATING;
+    settle(c);
+    return 0;
+}
+
+int container_refuse(const struct container *c, const char *action, struct error *e)
+{
+    return error_set(e, -EINVAL, "cannot %s container %s in state %s", action, c->id,
+                     container_status_name(c->status));
+}
+
+int container_remove_empty(const char *root, const char *id, struct error *e)
+{
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof(path), "%s/%s", root, id) >= (int)sizeof(path))
+        return error_set(e, -ENAMETOOLONG, "state directory %.100s...: the path is too long", root);
+    if (rmdir(path) < 0 && errno != ENOENT)
+        return error_errno(e, -errno, "remove %s", path);
+    return 0;
+}
+
 int container_remove(struct container *c, struct error *e)
 {
-    static const char *const files[] = {STATE_FILE, STATE_FILE ".new", SOCKET_FILE, LOCK_FILE};
+    // The lock goes last: until then nobody takes the directory for one that is being made.
+    static const char *const files[] = {STATE_FILE,  STATE_FILE ".new", RECOVERY_FILE,
+                                        RECOVERY_FILE ".new", SOCKET_FILE, LOCK_FILE};
     for (size_t i = 0; c->dir_fd >= 0 && i < array_size(files); i++)
         if (unlinkat(c->dir_fd, files[i], 0) < 0 && errno != ENOENT)
             return error_errno(e, -errno, "remove %s/%s", c->dir, files[i]);
-    if (rmdir(c->dir) < 0 && errno != ENOENT)
+    if (c->dir && rmdir(c->dir) < 0 && errno != ENOENT)
         return error_errno(e, -errno, "remove %s", c->dir);
     return 0;
 }
 
-// The socket's address by the directory's descriptor, so that its length never exceeds sun_path.
-static struct sockaddr_un socket_address(const struct container *c)
+// A socket's address by its directory's descriptor, so that its length never exceeds sun_path.
+static struct sockaddr_un socket_address(int dir_fd)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
-    snprintf(a.sun_path, sizeof(a.sun_path), "/proc/self/fd/%d/" SOCKET_FILE, c->dir_fd);
+    snprintf(a.sun_path, sizeof(a.sun_path), "/proc/self/fd/%d/" SOCKET_FILE, dir_fd);
     return a;
 }
 
 int container_listen(struct container *c, struct error *e)
 {
-    struct sockaddr_un a = socket_address(c);
+    struct sockaddr_un a = socket_address(c->dir_fd);
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     mode_t old = umask(0177);
-    int r = fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, 8) < 0 ? -errno
-                                                                                          : 0;
+    int r = fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, 128) < 0
+                ? -errno
+                : 0;
     umask(old);
     if (r < 0) {
         if (fd >= 0)
@@ -303,27 +319,91 @@ int container_listen(struct container *c, struct error *e)
     return fd;
 }
 
-int container_connect(struct container *c, struct error *e)
+// The directory of the sandbox that the container runs in. A descriptor or a negative errno.
+static int open_sandbox_dir(const struct container *c)
 {
-    struct sockaddr_un a = socket_address(c);
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0) {
-        int r = -errno;
-        if (fd >= 0)
-            close(fd);
-        return error_errno(e, r, "connect to %s/" SOCKET_FILE, c->dir);
+    char path[PATH_MAX];
+    struct error ignored;
+    if (!c->sandbox)
+        return fcntl(c->dir_fd, F_DUPFD_CLOEXEC, 3);
+    if (container_check_id(c->sandbox, &ignored) < 0)
+        return -EINVAL;
+    if (snprintf(path, sizeof(path), "%s/%s", c->root, c->sandbox) >= (int)sizeof(path))
+        return -ENAMETOOLONG;
+    return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+}
+
+int container_connect(const struct container *c, struct error *e)
+{
+    int dir = open_sandbox_dir(c), fd = -1, r = dir < 0 ? -ESRCH : 0;
+    if (!r) {
+        struct sockaddr_un a = socket_address(dir);
+        fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+        r = fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 ? -errno : 0;
+        close(dir);
     }
-    return fd;
+    if (!r)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    if (r == -ECONNREFUSED || r == -ENOENT || r == -ESRCH)
+        return error_set(e, -ESRCH, "container not running: %s", c->id);
+    return error_errno(e, r, "connect to the sandbox of container %s", c->id);
 }
 
 void container_close(struct container *c)
 {
+    container_unlock(c);
     if (c->dir_fd >= 0)
         close(c->dir_fd);
-    if (c->lock_fd >= 0)
-        close(c->lock_fd);
-    free(c->dir);
-    free(c->bundle);
-    free(c->rootfs);
+    char *const texts[] = {c->root,    c->dir,     c->bundle, c->rootfs,
+                           c->sandbox, c->version, c->created};
+    for (size_t i = 0; i < array_size(texts); i++)
+        free(texts[i]);
+    json_object_put(c->annotations);
+    json_object_put(c->hooks);
+    json_object_put(c->cgroup);
     container_init(c);
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+int container_ids(const char *root, char ***ret, u32 *ret_count, struct error *e)
+{
+    struct error ignored;
+    struct dirent *entry;
+    char **ids = NULL;
+    u32 count = 0;
+    int r = 0;
+    DIR *dir = opendir(root);
+    if (!dir && errno != ENOENT)
+        return error_errno(e, -errno, "open state directory %s", root);
+    while (!r && dir && (entry = readdir(dir))) {
+        if (container_check_id(entry->d_name, &ignored) < 0 ||
+            (entry->d_type != DT_DIR && entry->d_type != DT_UNKNOWN))
+            continue;
+        char **more = realloc(ids, (count + 1) * sizeof(*ids));
+        if (more)
+            ids = more;
+        if (!more || !(ids[count] = strdup(entry->d_name)))
+            r = error_set(e, -ENOMEM, "out of memory");
+        else
+            count++;
+    }
+    if (dir)
+        closedir(dir);
+    if (r < 0) {
+        while (count)
+            free(ids[--count]);
+        free(ids);
+        return r;
+    }
+    if (count)
+        qsort(ids, count, sizeof(*ids), compare_ids);
+    *ret = ids;
+    *ret_count = count;
+    return 0;
 }

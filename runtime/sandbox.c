@@ -355,15 +355,17 @@ int sandbox_begin(struct sandbox *s, bool directfs, struct error *e)
     return r;
 }
 
+int sandbox_place(struct sandbox *s, const struct sandbox_config *c, struct error *e)
+{
+    u32 flags = c->globals->systemd_cgroup ? CGROUP_SYSTEMD : 0;
+    int r = network_enter(c->globals, c->spec, &s->sentry, e);
+    return r < 0 ? r : cgroup_create(&s->cgroup, c->spec, c->id, flags, e);
+}
+
 int sandbox_start(struct sandbox *s, const struct sandbox_config *c, struct error *e)
 {
     struct setup u = {.config = c, .sentry_exec = -1, .gofer_exec = -1};
-    u32 flags = c->globals->systemd_cgroup ? CGROUP_SYSTEMD : 0;
-    int r = network_enter(c->globals, c->spec, &s->sentry, e);
-    if (!r)
-        r = cgroup_create(&s->cgroup, c->spec, c->id, flags, e);
-    if (r < 0)
-        return r;
+    int r = 0;
     u.sentry_exec = launch_open_program("bailey-sentry", e);
     if (u.sentry_exec < 0)
         r = u.sentry_exec;
@@ -506,9 +508,26 @@ int sandbox_reap(struct sandbox *s, struct error *e)
     int status = wait_process(&s->sentry);
     while (s->control_fd >= 0 && sandbox_read(s) > 0)
         ;
-    int r = s->exited ? (int)s->exit_status : death(s, status, e);
+    int r;
+    if (s->exited)
+        r = (int)s->exit_status;
+    else if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && !s->last_words[0])
+        r = SIGKILL; // from outside: by `delete --force`, or by who has the container's pid
+    else
+        r = death(s, status, e);
     sandbox_destroy(s);
     return r;
+}
+
+void sandbox_detach(struct sandbox *s)
+{
+    launch_close(&s->sentry);
+    launch_close(&s->gofer);
+    s->sentry.pid = s->gofer.pid = 0;
+    if (s->control_fd >= 0)
+        close(s->control_fd);
+    s->control_fd = -1;
+    cgroup_close(&s->cgroup);
 }
 
 void sandbox_destroy(struct sandbox *s)

@@ -42,6 +42,10 @@ struct sandbox {
 // errno with message. What has begun ends in sandbox_destroy, at the latest.
 int sandbox_begin(struct sandbox *s, bool directfs, struct error *e);
 
+// Before sandbox_start: puts the sentry into its network namespace (after which it may have another pid) and makes the
+// cgroup. 0, or a negative errno with message.
+int sandbox_place(struct sandbox *s, const struct sandbox_config *c, struct error *e);
+
 // Starts what has begun. 0, or a negative errno with message, after which nothing is left.
 int sandbox_start(struct sandbox *s, const struct sandbox_config *c, struct error *e);
 
@@ -63,6 +67,9 @@ int sandbox_winsize(struct sandbox *s, u16 rows, u16 columns);
 // Waits for the end of all processes. The container's exit as a wait status, or a negative errno
 // with message when the sentry died without telling one.
 int sandbox_reap(struct sandbox *s, struct error *e);
+
+// Lets go of a sandbox that is ready: it goes on without bailey. sandbox_destroy does nothing then.
+void sandbox_detach(struct sandbox *s);
 
 // Ends all processes at once, waits for them, releases everything. Safe to repeat.
 void sandbox_destroy(struct sandbox *s);

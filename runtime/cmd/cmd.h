@@ -6,6 +6,8 @@
 #include "runtime/error.h"
 #include "runtime/options.h"
 
+#define OCI_SPEC_VERSION "1.2.1"
+
 // The global options.
 struct globals {
     const char *root; // the state directory; chosen by globals_finish when not given
@@ -37,8 +39,9 @@ struct command {
     int (*run)(const struct globals *g, char **argv, struct error *e);
 };
 
-extern const struct command command_debug, command_do, command_help, command_run, command_spec,
-    command_version;
+extern const struct command command_create, command_debug, command_delete, command_do,
+    command_features, command_help, command_kill, command_list, command_run, command_spec,
+    command_start, command_state, command_version, command_wait;
 
 // All commands, in alphabetical order, ended by NULL.
 extern const struct command *const commands[];

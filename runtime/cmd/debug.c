@@ -78,7 +78,7 @@ static int debug_run(const struct globals *g, char **argv, struct error *e)
         return used;
     if (!o.stacks == !o.snapshot)
         return error_set(e, -EINVAL, "debug: ask for one of --stacks and --snapshot");
-    int r = container_open(&c, g->root, argv[used], e);
+    int r = container_open(&c, g->root, argv[used], false, e);
     if (r < 0)
         return r;
     if (c.status == CONTAINER_STOPPED || c.status == CONTAINER_CREATING) {

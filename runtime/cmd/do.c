@@ -171,17 +171,17 @@ static int do_run(const struct globals *g, char **argv, struct error *e)
     if (o.hostname && strlen(o.hostname) > 64)
         return error_set(e, -EINVAL, "do: --hostname: longer than 64 characters");
     snprintf(id, sizeof(id), "do-%d", getpid());
-    struct foreground f = {
+    struct creation c = {
         .globals = g, .id = id, .bundle = rootfs, .rootfs = rootfs, .spec = &spec,
-        .overlay = !o.rw, .overlay_all = !o.rw, .root_shared = true,
+        .overlay = !o.rw, .overlay_all = !o.rw, .root_shared = true, .foreground = true,
     };
-    int r = foreground_begin(&f, e);
+    int r = creation_begin(&c, e);
     if (!r)
         r = make_spec(&spec, &o, argv + used, !strcmp(rootfs, "/"),
                       g->network && !strcmp(g->network, "host"), e);
     if (!r)
-        r = foreground_run(&f, e);
-    foreground_cancel(&f);
+        r = foreground_run(&c, false, e);
+    creation_cancel(&c);
     pool_free(&spec.pool);
     free(o.env.items);
     return r;

@@ -9,11 +9,11 @@
 #ifndef BAILEY_COMMIT
 #define BAILEY_COMMIT "unknown"
 #endif
-#define OCI_SPEC_VERSION "1.2.1"
 
 const struct command *const commands[] = {
-    &command_debug, &command_do,      &command_help, &command_run,
-    &command_spec,  &command_version, NULL,
+    &command_create, &command_debug,   &command_delete, &command_do,    &command_features,
+    &command_help,   &command_kill,    &command_list,   &command_run,   &command_spec,
+    &command_start,  &command_state,   &command_version, &command_wait, NULL,
 };
 
 const struct command *command_find(const char *name)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Names of capabilities, resource limits and mount options.
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/mount.h>
@@ -32,6 +33,14 @@ int spec_capability(const char *name)
         if (!strcasecmp(capabilities[i], name))
             return (int)i;
     return -1;
+}
+
+bool spec_capability_name(u32 number, char *text, size_t size)
+{
+    if (number >= array_size(capabilities))
+        return false;
+    snprintf(text, size, "CAP_%s", capabilities[number]);
+    return true;
 }
 
 // In the order of their numbers: getrlimit(2).
@@ -94,6 +103,11 @@ static const struct mount_option mount_options[] = {
     {"tmpcopyup", false, 0},
     {"unbindable", false, MS_UNBINDABLE},
 };
+
+const char *spec_mount_option_name(u32 index)
+{
+    return index < array_size(mount_options) ? mount_options[index].name : NULL;
+}
 
 // Options with values that the guest's file systems understand; what is not there and has no "=" is a mistake.
 static bool is_word_option(const char *name)

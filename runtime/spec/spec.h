@@ -93,8 +93,13 @@ void spec_free(struct spec *s);
 int spec_mount_options(struct spec_mount *m, struct pool *pool, const char *const *options,
                        u32 count, const char **ret_bad);
 
+// The names of the options that are flags, one after the other; NULL after the last.
+const char *spec_mount_option_name(u32 index);
+
 // The number of a capability by name ("CAP_KILL", "KILL" or lower case), or -1.
 int spec_capability(const char *name);
+// The name of capability `number`; false when there is none.
+bool spec_capability_name(u32 number, char *text, size_t size);
 // All capabilities that bailey knows, as a mask, and the set that containers have by default.
 #define SPEC_CAPS_ALL ((1ull << 41) - 1)
 extern const char *const spec_default_capabilities[];

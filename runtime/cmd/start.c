@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// bailey start: lets the process of a created container run.
+#include <errno.h>
+
+#include "runtime/client.h"
+#include "runtime/cmd/cmd.h"
+#include "runtime/container.h"
+
+static int check_status(const struct container *c, struct error *e)
+{
+    switch (c->status) {
+    case CONTAINER_CREATED:
+        return 0;
+    case CONTAINER_STOPPED:
+        return error_set(e, -EINVAL, "cannot start a container that has stopped");
+    case CONTAINER_RUNNING:
+        return error_set(e, -EINVAL, "cannot start an already running container");
+    case CONTAINER_CREATING:
+    case CONTAINER_PAUSED:
+    case CONTAINER_STATUSES:
+        break;
+    }
+    return container_refuse(c, "start", e);
+}
+
+static int start_locked(struct container *c, struct error *e)
+{
+    struct control_message answer;
+    client_refresh(c);
+    int r = check_status(c, e);
+    if (r < 0)
+        return r;
+    r = client_request(c, "start", &(struct control_message){.type = CONTROL_START}, &answer, e);
+    if (r < 0)
+        return r;
+    c->status = CONTAINER_RUNNING;
+    return container_save(c, e);
+}
+
+static int start_run(const struct globals *g, char **argv, struct error *e)
+{
+    struct container c;
+    int used = command_parse(&command_start, argv, NULL, 1, 1, e);
+    if (used < 0)
+        return used;
+    int r = container_open(&c, g->root, argv[used], true, e);
+    if (r < 0)
+        return r;
+    r = start_locked(&c, e);
+    container_close(&c);
+    return r;
+}
+
+const struct command command_start = {
+    "start", "ID", "start the process of a created container", NULL, 0, start_run,
+};
