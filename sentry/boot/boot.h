@@ -23,6 +23,9 @@ void kernel_boot_restored(void);
 // Implemented by kernel/.
 int must_check kernel_run(void);
 
+// What the message says of the network, for this process: at boot and before a restore. Implemented by kernel/.
+void boot_network(const struct boot_message *m);
+
 // What failed, in the words that the user is to read ("mount /data: no such file or directory").
 // The last call before kernel_boot fails counts. Truncated at 1 KiB.
 void boot_explain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -23,6 +23,8 @@
 #include "sentry/kernel/task.h"
 #include "sentry/loader/loader.h"
 #include "sentry/mm/mm.h"
+#include "sentry/socket/hostsock.h"
+#include "sentry/socket/netdir.h"
 #include "sentry/syscalls/strace.h"
 #include "sentry/vfs/fdtable.h"
 #include "sentry/vfs/path.h"
@@ -49,6 +51,13 @@ static void set_names(const struct boot_message *m)
              *m->domainname ? m->domainname : "(none)");
 }
 
+void boot_network(const struct boot_message *m)
+{
+    hostsock_set_limit((u32)(m->fds_limit ? m->fds_limit / 4 : HOST_FDS_DEFAULT));
+    netdir_set(NETDIR_PROC, m->proc_net_fd);
+    netdir_set(NETDIR_SYS, m->sys_net_fd);
+}
+
 static int start_kernel(const struct boot_message *m)
 {
     int r = arena_init(ARENA_LIMIT);
@@ -71,6 +80,7 @@ static int start_kernel(const struct boot_message *m)
         return r;
     tmpfs_init(m->memdir_fd, k->memory_limit);
     gofer_set_fd_limit((u32)(m->fds_limit ? m->fds_limit / 2 : HOST_FDS_DEFAULT));
+    boot_network(m);
     k->vfs = vfs_new();
     return k->vfs ? 0 : -ENOMEM;
 }

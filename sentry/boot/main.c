@@ -107,6 +107,7 @@ static int stage_kernel(struct boot_message *m)
 {
     if (m->snapshot_fd < 0)
         return kernel_boot(m);
+    boot_network(m);
     int r = snapshot_restore(m->snapshot_fd, m);
     if (r == -ENOEXEC)
         boot_explain("the snapshot was written by another build of bailey");

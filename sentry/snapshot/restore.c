@@ -20,6 +20,7 @@
 #include "sentry/sched/timer.h"
 #include "sentry/snapshot/format.h"
 #include "sentry/snapshot/snapshot.h"
+#include "sentry/socket/hostsock.h"
 #include "sentry/vfs/mount.h"
 
 static int get(int fd, void *data, u64 size, u64 off)
@@ -176,6 +177,7 @@ int snapshot_restore(int fd, const struct boot_message *m)
         r = reattach_mounts(m);
     if (!r)
         r = reattach_stdio(m);
+    hostsock_restore();
     if (!r)
         r = kernel_revive();
     if (!r)

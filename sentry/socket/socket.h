@@ -39,12 +39,17 @@ struct socket_msg {
     u32 flags;                     // MSG_* of the caller
     struct socket_name name;       // send: destination if size; receive: the sender's
     struct socket_control control; // send: taken over on success; receive: filled in
+    // Families with raw_control: control messages as they are. Send: what the caller gave; receive: the room, then
+    // what came. In the sentry's memory.
+    u8 *raw;
+    u32 raw_size;
     u32 ret_flags;                 // receive: MSG_TRUNC, MSG_EOR, MSG_CTRUNC
 };
 
 // Each returns 0 (or what it says) or a negative errno as the man page of its name. NULL: -EOPNOTSUPP.
 struct socket_ops {
     int domain;
+    bool raw_control; // sendmsg and recvmsg take control messages as they are, and check them
     int (*bind)(struct file *f, const struct socket_name *name);
     int (*listen)(struct file *f, int backlog);
     int (*connect)(struct file *f, const struct socket_name *name);
@@ -68,6 +73,11 @@ int unix_socket_new(int type, int protocol, u32 flags, struct file **ret) must_c
 int unix_socket_pair(int type, int protocol, u32 flags, struct file **ret_a,
                      struct file **ret_b) must_check;
 
+// AF_INET, AF_INET6, AF_NETLINK: -EPERM, -ESOCKTNOSUPPORT, -EPROTONOSUPPORT, -ENFILE.
+int inet_socket_new(int domain, int type, int protocol, u32 flags, struct file **ret) must_check;
+int netlink_socket_new(int type, int protocol, u32 flags, struct file **ret) must_check;
+
+extern const struct socket_ops inet_socket_ops, netlink_socket_ops;
 extern const struct socket_ops unix_socket_ops;
 extern const struct file_ops unix_file_ops;
 

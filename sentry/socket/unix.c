@@ -10,6 +10,7 @@
 #include "sentry/arena/arena.h"
 #include "sentry/fs/tty/job.h"
 #include "sentry/mm/usercopy.h"
+#include "sentry/socket/inet.h"
 
 #define READABLE (EPOLLIN | EPOLLRDNORM)
 #define WRITABLE (EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND)
@@ -547,7 +548,7 @@ static long unix_ioctl(struct file *f, u32 cmd, u64 arg)
         v = (s32)unix_load(&s->charged);
         break;
     default:
-        return -ENOTTY;
+        return inet_interface_ioctl(cmd, arg);
     }
     return copy_out(uaddr(arg), &v, sizeof(v));
 }

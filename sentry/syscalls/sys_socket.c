@@ -3,17 +3,18 @@
 #include <fcntl.h>
 #include <linux/net.h>
 
-#include "base/log.h"
 #include "sentry/mm/usercopy.h"
 #include "sentry/socket/socket.h"
 #include "sentry/syscalls/sys_socket.h"
 #include "sentry/vfs/fdtable.h"
 
 #define SOCK_TYPE_BITS 0xf
-#define OPTION_MAX 256
+#define OPTION_MAX 320 // the longest are of multicast: struct group_source_req
 
 static const struct socket_ops *const ops_by_kind[FILE_KINDS] = {
     [FILE_UNIX] = &unix_socket_ops,
+    [FILE_INET] = &inet_socket_ops,
+    [FILE_NETLINK] = &netlink_socket_ops,
 };
 
 const struct socket_ops *socket_ops(const struct file *f)
@@ -66,11 +67,19 @@ static int check_type(int type)
     return (type & SOCK_TYPE_BITS) > SOCK_PACKET ? -EINVAL : 0;
 }
 
-static int unsupported(int domain)
+static int make_socket(int domain, int type, int protocol, u32 flags, struct file **ret)
 {
-    if (domain == AF_INET || domain == AF_INET6)
-        log_once(LOG_LEVEL_WARN, "socket: network families are not supported yet");
-    return -EAFNOSUPPORT;
+    switch (domain) {
+    case AF_UNIX:
+        return unix_socket_new(type, protocol, flags, ret);
+    case AF_INET:
+    case AF_INET6:
+        return inet_socket_new(domain, type, protocol, flags, ret);
+    case AF_NETLINK:
+        return netlink_socket_new(type, protocol, flags, ret);
+    default:
+        return -EAFNOSUPPORT;
+    }
 }
 
 long sys_socket(struct task *t, const u64 a[6])
@@ -78,10 +87,8 @@ long sys_socket(struct task *t, const u64 a[6])
     int domain = (int)a[0], type = (int)a[1];
     struct file *f;
     int r = check_type(type);
-    if (!r && domain != AF_UNIX)
-        r = unsupported(domain);
     if (!r)
-        r = unix_socket_new(type & SOCK_TYPE_BITS, (int)a[2], (u32)type & SOCK_NONBLOCK, &f);
+        r = make_socket(domain, type & SOCK_TYPE_BITS, (int)a[2], (u32)type & SOCK_NONBLOCK, &f);
     return r ? r : fd_install(f, (u32)type & SOCK_CLOEXEC);
 }
 
@@ -91,7 +98,7 @@ long sys_socketpair(struct task *t, const u64 a[6])
     struct file *f[2];
     int r = check_type(type);
     if (!r && domain != AF_UNIX)
-        r = domain == AF_INET || domain == AF_INET6 ? -EOPNOTSUPP : unsupported(domain);
+        r = domain == AF_INET || domain == AF_INET6 ? -EOPNOTSUPP : -EAFNOSUPPORT;
     if (!r)
         r = unix_socket_pair(type & SOCK_TYPE_BITS, (int)a[2], (u32)type & SOCK_NONBLOCK, &f[0],
                              &f[1]);

@@ -15,6 +15,7 @@
 #define MMSG_MAX 1024     // UIO_MAXIOV
 #define SCM_CRED 2        // SCM_CREDENTIALS
 #define WAITFORONE 0x10000
+#define RAW_ROOM 1024 // for control messages that the host gives
 
 // As the guest has it.
 struct guest_msghdr {
@@ -97,7 +98,8 @@ static int parse_control(struct socket_control *c, const u8 *buf, u64 size)
     return 0;
 }
 
-static int control_in(struct socket_control *c, u64 addr, u64 size)
+// Sets m->raw instead for a family that takes them as they are; its memory is the caller's to free.
+static int control_in(struct socket_msg *m, bool raw, u64 addr, u64 size)
 {
     if (size > CONTROL_MAX)
         return -ENOBUFS;
@@ -107,8 +109,13 @@ static int control_in(struct socket_control *c, u64 addr, u64 size)
     if (!buf)
         return -ENOMEM;
     int r = copy_in(buf, uaddr(addr), size);
+    if (!r && raw) {
+        m->raw = buf;
+        m->raw_size = (u32)size;
+        return 0;
+    }
     if (!r)
-        r = parse_control(c, buf, size);
+        r = parse_control(&m->control, buf, size);
     arena_free(buf);
     return r;
 }
@@ -218,10 +225,11 @@ static long send_one(struct call *c, struct uaddr addr, u32 flags)
     if (h.name && h.name_size)
         r = sockname_in(&m.name, uaddr(h.name), min(h.name_size, (u32)SOCKET_NAME_MAX));
     if (!r && h.control)
-        r = control_in(&m.control, h.control, h.control_size);
+        r = control_in(&m, c->ops->raw_control, h.control, h.control_size);
     if (!r)
         r = do_send(c, &m);
     socket_control_fini(&m.control);
+    arena_free(m.raw);
     uio_fini(&u);
     return r;
 }
@@ -236,6 +244,10 @@ static int header_out(const struct guest_msghdr *h, struct uaddr addr, struct so
         r = copy_out(uaddr(h->name), m->name.data, min(h->name_size, m->name.size));
         if (!r)
             r = put_u32(uaddr_add(addr, offsetof(struct guest_msghdr, name_size)), m->name.size);
+    }
+    if (!r && m->raw_size) {
+        r = copy_out(uaddr(o.addr), m->raw, m->raw_size);
+        o.used = m->raw_size;
     }
     if (!r && m->control.has_cred)
         r = put_cred(&o, &m->control.cred);
@@ -254,10 +266,15 @@ static long receive_one(struct call *c, struct uaddr addr, u32 flags)
     struct guest_msghdr h;
     struct uio u;
     struct socket_msg m = {.u = &u, .flags = flags};
+    u8 raw[RAW_ROOM];
 
     long r = header_in(&h, addr, &u);
     if (r)
         return r;
+    if (c->ops->raw_control && h.control) {
+        m.raw = raw;
+        m.raw_size = (u32)min(h.control_size, (u64)RAW_ROOM);
+    }
     r = c->ops->recvmsg ? c->ops->recvmsg(c->ref.file, &m) : -EOPNOTSUPP;
     if (r >= 0) {
         int err = header_out(&h, addr, &m);

@@ -31,6 +31,10 @@ void kernel_boot_restored(void)
 {
 }
 
+void boot_network(const struct boot_message *m)
+{
+}
+
 int kernel_control_winsize(u16 rows, u16 columns)
 {
     return -ENOTTY;

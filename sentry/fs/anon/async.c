@@ -65,7 +65,7 @@ static int async_begin(struct file *f, int fd)
     a->waiter.sleeper = NULL;
     if (__atomic_compare_exchange_n(&f->async, &none, (void *)a, false, __ATOMIC_SEQ_CST,
                                     __ATOMIC_SEQ_CST))
-        waitq_add(q, &a->waiter);
+        waitq_add(q, &a->waiter), (void)file_ready(f); // some queues have to be asked for events
     else
         arena_free(a);
     return 0;

@@ -40,6 +40,15 @@ int hostfd_get(u32 handle);
 // cannot poll such a file (it is always ready), -ENOMEM, -ESTALE.
 int hostfd_arm(u32 handle, u32 events);
 
+// The other way to watch, for descriptors that are the sentry's alone and busy: whenever `events` come up anew
+// (edge-triggered), all that is ready then is reported, until hostfd_rest. Events add up. What is ready at the
+// moment of asking is reported too. 0, -ENOMEM, -ESTALE. Takes no lock but a spinlock.
+int hostfd_arm_edge(u32 handle, u32 events);
+
+// From a callback: nobody waits on `q` for this descriptor, so let it rest. Not so, and it stays armed, if somebody does by
+// now: who joins the queue first and arms afterwards misses nothing.
+void hostfd_rest(u32 handle, struct waitq *q);
+
 // Ends a watch, closes the descriptor; returns when no callback of it runs any more. Not from a callback.
 void hostfd_unwatch(u32 handle);
 

@@ -19,6 +19,8 @@ struct watch {
     hostfd_fn *fn;
     void *arg;
     u32 added; // the host's epoll knows it (atomic)
+    struct spinlock edge_lock;
+    u32 edge; // armed edge-triggered for these (changed under edge_lock, read atomically)
 };
 
 // Of this process.
@@ -132,6 +134,44 @@ int hostfd_arm(u32 handle, u32 events)
     if (r && !added)
         __atomic_store_n(&w->added, 0, __ATOMIC_SEQ_CST);
     return r;
+}
+
+static int edge_control(struct watch *w, u32 events)
+{
+    struct epoll_event ev = {.events = events | EPOLLET, .data.u64 = w->handle};
+    int r = host_epoll_ctl(poller_fd, w->added ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, w->fd, &ev);
+    if (!r) {
+        w->added = 1;
+        __atomic_store_n(&w->edge, events, __ATOMIC_SEQ_CST);
+    }
+    return r;
+}
+
+int hostfd_arm_edge(u32 handle, u32 events)
+{
+    struct watch *w = side_get(&watches, handle);
+    int r = w ? poller_need() : -ESTALE;
+    if (r)
+        return r;
+    spin_lock(&w->edge_lock);
+    if (events & ~w->edge)
+        r = edge_control(w, w->edge | events);
+    spin_unlock(&w->edge_lock);
+    return r;
+}
+
+void hostfd_rest(u32 handle, struct waitq *q)
+{
+    struct watch *w = side_get(&watches, handle);
+    if (!w || !waitq_empty(q))
+        return;
+    spin_lock(&w->edge_lock);
+    if (w->edge && waitq_empty(q)) {
+        // A hang-up is reported even so, once more.
+        (void)edge_control(w, 0);
+        __atomic_store_n(&w->edge, 0, __ATOMIC_SEQ_CST);
+    }
+    spin_unlock(&w->edge_lock);
 }
 
 void hostfd_unwatch(u32 handle)
