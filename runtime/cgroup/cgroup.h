@@ -50,7 +50,7 @@ struct cgroup {
 int cgroup_create(struct cgroup *c, const struct spec *s, const char *id, u32 flags,
                   struct error *e);
 
-// Puts a process into the group. 0 or a negative errno.
+// Puts a process into the group (0: the caller). 0 or a negative errno.
 int cgroup_enter(const struct cgroup *c, pid_t pid);
 
 // For state.json: all that cgroup_load needs to find the group again. A new object, NULL when there

@@ -40,7 +40,7 @@ struct command {
 };
 
 extern const struct command command_create, command_debug, command_delete, command_do,
-    command_features, command_help, command_kill, command_list, command_run, command_spec,
+    command_exec, command_features, command_help, command_kill, command_list, command_run, command_spec,
     command_start, command_state, command_version, command_wait;
 
 // All commands, in alphabetical order, ended by NULL.

@@ -11,7 +11,7 @@
 #endif
 
 const struct command *const commands[] = {
-    &command_create, &command_debug,   &command_delete, &command_do,    &command_features,
+    &command_create, &command_debug,   &command_delete, &command_do,    &command_exec, &command_features,
     &command_help,   &command_kill,    &command_list,   &command_run,   &command_spec,
     &command_start,  &command_state,   &command_version, &command_wait, NULL,
 };

@@ -482,9 +482,38 @@ int spec_load(struct spec *s, const char *bundle, struct error *e)
     return r;
 }
 
+static const struct schema *process_schema(void)
+{
+    for (u32 i = 0; i < schema_config.field_count; i++)
+        if (!strcmp(schema_config.fields[i].name, "process"))
+            return schema_config.fields[i].schema;
+    return &schema_config; // refuses everything
+}
+
+int spec_load_process(struct spec *s, const char *path, struct error *e)
+{
+    const struct boot_process old = s->process;
+    char *text = NULL;
+    size_t size = 0;
+    int r = read_file(path, &text, &size, e);
+    if (r < 0)
+        return r;
+    r = parse_json(text, size, &s->process_json, e);
+    free(text);
+    if (!r)
+        r = schema_check(process_schema(), s->process_json, e);
+    s->process = (struct boot_process){.filter = old.filter, .filter_count = old.filter_count};
+    if (!r)
+        r = read_process(s, s->process_json, e);
+    if (!r && !s->process.arg_count)
+        r = error_set(e, -EINVAL, "args: required, but empty or missing");
+    return r < 0 ? error_wrap(e, r, "%s", path) : 0;
+}
+
 void spec_free(struct spec *s)
 {
     pool_free(&s->pool);
     json_object_put(s->json);
+    json_object_put(s->process_json);
     *s = (struct spec){0};
 }

@@ -53,6 +53,7 @@ struct spec_resources {
 struct spec {
     struct pool pool; // everything below lives in it or in `json`
     json_object *json;
+    json_object *process_json; // of spec_load_process
     const char *version;
     bool has_process;
     struct boot_process process;
@@ -79,6 +80,10 @@ struct spec {
 // Reads `bundle`/config.json. 0, or a negative errno with a message. On success the caller ends
 // with spec_free.
 int spec_load(struct spec *s, const char *bundle, struct error *e);
+
+// Replaces s->process by what the file at `path` says, which holds a process alone (as `exec --process` gets it). The
+// seccomp program stays the container's. 0, or a negative errno with message.
+int spec_load_process(struct spec *s, const char *path, struct error *e);
 
 // As spec_load, of text in memory; `name` stands for the file in messages.
 int spec_parse(struct spec *s, const char *name, const char *text, size_t size, struct error *e);

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Starts bailey-proxy (runtime/proxy/main.c): the host process that clients are told of where the guest's process has none
+// of its own.
+#ifndef BAILEY_RUNTIME_PROXY_H
+#define BAILEY_RUNTIME_PROXY_H
+
+#include <sys/types.h>
+
+#include "runtime/cgroup/cgroup.h"
+
+struct proxy {
+    const char *container; // id for the control protocol, "" for the sandbox's first
+    u32 pid;               // of the process in the container; 0: its init
+    u32 request;           // whose answer tells of the end
+    int control_fd;        // connection that the request was made on
+    int tty_fd;            // the process's terminal; -1
+    const struct cgroup *cgroup;
+};
+
+// Starts it as a child that is in a session of its own, holds only these descriptors, and outlives bailey. Its pid, or a
+// negative errno with message.
+pid_t proxy_start(const struct proxy *p, struct error *e);
+
+#endif
