@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "runtime/container_impl.h"
+#include "runtime/rootless.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -139,7 +140,7 @@ int container_create(struct container *c, const char *root, const char *id, cons
     c->bundle = strdup(bundle);
     c->rootfs = strdup(rootfs);
     c->created = time_text();
-    c->owner = geteuid();
+    c->owner = rootless_owner();
     c->status = CONTAINER_CREATING;
     r = c->bundle && c->rootfs && c->created ? open_dir(c) : -ENOMEM;
     // `delete --force` may be faster than the lock: the claim is lost then.

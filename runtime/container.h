@@ -14,6 +14,7 @@
 #include <sys/types.h>
 
 #include "runtime/error.h"
+#include "runtime/hooks.h"
 
 #define CONTAINER_ID_MAX 1024
 
@@ -105,6 +106,10 @@ const char *container_owner_name(const struct container *c);
 
 // The state as the specification has it (runtime.md "State"), with runc's additions rootfs, created and owner.
 json_object *container_state(const struct container *c);
+
+// Runs the container's hooks of a kind (runtime/hooks.h), with its state as it is now. 0, or a negative errno with message;
+// always 0 for poststart and poststop.
+int container_run_hooks(const struct container *c, enum hook_kind kind, struct error *e);
 
 // The refusal of an action by the state that the container is in. -EINVAL.
 int container_refuse(const struct container *c, const char *action, struct error *e);

@@ -9,6 +9,7 @@
 #include "runtime/cmd/cmd.h"
 #include "runtime/log.h"
 #include "runtime/pidfile.h"
+#include "runtime/rootless.h"
 
 static int prepare_console(struct creation *c, struct error *e)
 {
@@ -69,6 +70,25 @@ static int settle(struct creation *c, struct error *e)
     return r;
 }
 
+// In the order of the specification, once the namespaces that they may look at are there, and before the sentry has seen
+// any of the container's files, which they may change.
+static int run_hooks(struct creation *c, struct error *e)
+{
+    static const enum hook_kind kinds[] = {HOOK_PRESTART, HOOK_CREATE_RUNTIME,
+                                           HOOK_CREATE_CONTAINER};
+    const struct container *k = &c->container;
+    int r = hooks_check(k->hooks, e);
+    c->hooked = !r;
+    for (size_t i = 0; i < array_size(kinds) && !r; i++) {
+        if (!hooks_any(k->hooks, kinds[i]))
+            continue;
+        r = launch_await_namespaces(&c->sandbox.sentry, e);
+        if (!r)
+            r = container_run_hooks(k, kinds[i], e);
+    }
+    return r;
+}
+
 static int make_sandbox(struct creation *c, struct error *e)
 {
     int r = prepare_console(c, e);
@@ -81,6 +101,8 @@ static int make_sandbox(struct creation *c, struct error *e)
     r = sandbox_place(&c->sandbox, &c->config, e);
     if (!r)
         r = record(c, e);
+    if (!r)
+        r = run_hooks(c, e);
     if (!r)
         r = sandbox_start(&c->sandbox, &c->config, e);
     if (!r)
@@ -98,10 +120,8 @@ int creation_begin(struct creation *c, struct error *e)
     c->console = (struct console){.fd = -1};
     c->console_slave = c->listen_fd = -1;
     c->sandbox = (struct sandbox){.control_fd = -1, .sentry.pidfd = -1, .gofer.pidfd = -1};
-    if (geteuid() != 0)
-        return error_set(e, -EPERM, "bailey must be run as root: rootless containers are not "
-                                    "supported yet");
-    return sandbox_begin(&c->sandbox, c->globals->directfs, e);
+    int r = rootless_enter(e);
+    return r < 0 ? r : sandbox_begin(&c->sandbox, c->globals->directfs, e);
 }
 
 int creation_make(struct creation *c, struct error *e)
@@ -122,13 +142,17 @@ int creation_make(struct creation *c, struct error *e)
 
 int creation_start(struct creation *c, struct error *e)
 {
-    int r = sandbox_go(&c->sandbox);
+    int r = container_run_hooks(&c->container, HOOK_START_CONTAINER, e);
+    if (r < 0)
+        return r;
+    r = sandbox_go(&c->sandbox);
     if (r < 0)
         return error_errno(e, r, "start the container");
-    if (c->container.status == CONTAINER_RUNNING)
-        return 0;
-    c->container.status = CONTAINER_RUNNING;
-    return container_save(&c->container, e);
+    if (c->container.status != CONTAINER_RUNNING) {
+        c->container.status = CONTAINER_RUNNING;
+        r = container_save(&c->container, e);
+    }
+    return r < 0 ? r : container_run_hooks(&c->container, HOOK_POSTSTART, e);
 }
 
 void creation_detach(struct creation *c)
@@ -153,6 +177,10 @@ void creation_cancel(struct creation *c)
         return;
     if (container_remove(&c->container, &ignored) < 0)
         rlog(RLOG_WARN, "%s", ignored.text);
+    c->container.status = CONTAINER_STOPPED;
+    c->container.process = (struct host_process){0};
+    if (c->hooked)
+        container_run_hooks(&c->container, HOOK_POSTSTOP, &ignored);
     container_close(&c->container);
     c->claimed = false;
 }

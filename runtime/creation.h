@@ -32,6 +32,7 @@ struct creation {
     int console_slave;
     int listen_fd;
     bool claimed; // the container exists
+    bool hooked;  // hooks may have been run for it, so poststop is due in the end
 };
 
 // Checks that bailey may run containers at all, and begins a sandbox: before the configuration is read, so

@@ -87,5 +87,9 @@ int destroy_container(struct container *c, struct error *e)
         r = remove_cgroup(c, e);
     if (!r)
         r = container_remove(c, e);
+    if (!r) {
+        c->status = CONTAINER_STOPPED;
+        container_run_hooks(c, HOOK_POSTSTOP, e);
+    }
     return r < 0 ? error_wrap(e, r, "delete container %s", c->id) : 0;
 }

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "host/host.h"
+#include "runtime/idmap.h"
 
 #define LAUNCH_STACK 65536
 #define LAUNCH_KEEP_MAX 8192
@@ -271,71 +272,6 @@ static long clone_child(struct clone_args *args, struct launch_shared *s)
     return ret;
 }
 
-static int write_text(const char *path, const char *text, size_t size)
-{
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    int r = write(fd, text, size) < 0 ? -errno : 0;
-    close(fd);
-    return r;
-}
-
-// The identity of all ids that bailey's own user namespace knows.
-static size_t identity_map(const char *file, char *text, size_t room)
-{
-    char path[64];
-    unsigned inside, outside, size;
-    size_t n = 0;
-    snprintf(path, sizeof(path), "/proc/self/%s", file);
-    FILE *f = fopen(path, "re");
-    while (f && n < room && fscanf(f, "%u %u %u", &inside, &outside, &size) == 3)
-        n += (size_t)snprintf(text + n, room - n, "%u %u %u\n", inside, inside, size);
-    if (f)
-        fclose(f);
-    return n;
-}
-
-static int write_map(pid_t pid, const char *file, const struct boot_idmap *maps, u32 count,
-                     u32 own, bool privileged)
-{
-    char path[64], text[4096];
-    size_t n = 0;
-    snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
-    for (u32 i = 0; i < count && n < sizeof(text); i++)
-        n += (size_t)snprintf(text + n, sizeof(text) - n, "%u %u %u\n", maps[i].container,
-                              maps[i].host, maps[i].size);
-    if (!count && privileged)
-        n = (size_t)snprintf(text, sizeof(text), "0 0 4294967295\n");
-    else if (!count)
-        n = (size_t)snprintf(text, sizeof(text), "0 %u 1\n", own);
-    if (n >= sizeof(text))
-        return -E2BIG;
-    int r = write_text(path, text, n);
-    if (r == -EPERM && !count && privileged) {
-        // bailey is in a user namespace itself.
-        n = identity_map(file, text, sizeof(text));
-        r = n && n < sizeof(text) ? write_text(path, text, n) : r;
-    }
-    return r;
-}
-
-static int write_maps(const struct launch *l, pid_t pid, struct error *e)
-{
-    bool privileged = geteuid() == 0;
-    if (!privileged) {
-        char path[64];
-        snprintf(path, sizeof(path), "/proc/%d/setgroups", pid);
-        int denied = write_text(path, "deny", 4);
-        if (denied < 0)
-            return error_errno(e, denied, "deny setgroups for %s", l->name);
-    }
-    int r = write_map(pid, "uid_map", l->uid_maps, l->uid_map_count, geteuid(), privileged);
-    if (!r)
-        r = write_map(pid, "gid_map", l->gid_maps, l->gid_map_count, getegid(), privileged);
-    return r < 0 ? error_errno(e, r, "write the id maps of %s", l->name) : 0;
-}
-
 int launch_begin(struct launched *ret, enum launch_net net, struct error *e)
 {
     *ret = (struct launched){.pidfd = -1};
@@ -394,7 +330,8 @@ int launch_go(const struct launch *l, struct launched *child, struct error *e)
     s->argv[1] = s->boot_arg;
     s->argv[2] = (char *)(uintptr_t)l->id;
 
-    int r = write_maps(l, child->pid, e);
+    const struct idmaps maps = {l->uid_maps, l->gid_maps, l->uid_map_count, l->gid_map_count};
+    int r = idmap_write(child->pid, &maps, l->name, e);
     if (!r && l->cgroup) {
         r = cgroup_enter(l->cgroup, child->pid);
         if (r < 0)

@@ -5,12 +5,15 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/mount.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
+
+#include "runtime/idmap.h"
 
 struct kind_name {
     const char *name;
@@ -25,8 +28,14 @@ static const struct kind_name kinds[] = {
     {"cgroup2", BOOT_MOUNT_CGROUP},
 };
 
+static int open_tree_clone(const char *path, bool recursive)
+{
+    return (int)syscall(SYS_open_tree, AT_FDCWD, path,
+                        OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0));
+}
+
 // A mount clone that nothing else sees and that gives no privilege, whatever is done with it.
-static int open_detached(const char *path, u32 flags, struct error *e)
+static int open_detached(const char *path, u32 flags, int userns, struct error *e)
 {
     u32 recursive = flags & HOST_FILES_RECURSIVE ? AT_RECURSIVE : 0;
     struct mount_attr attr = {
@@ -34,19 +43,29 @@ static int open_detached(const char *path, u32 flags, struct error *e)
                     (flags & HOST_FILES_READONLY ? MOUNT_ATTR_RDONLY : 0),
         .propagation = MS_PRIVATE,
     };
-    int fd = (int)syscall(SYS_open_tree, AT_FDCWD, path,
-                          OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | recursive);
+    struct mount_attr idmap = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (u64)max(userns, 0)};
+    int fd = open_tree_clone(path, recursive);
+    // An ordinary user may not look below mounts that were made before its own namespace.
+    if (fd < 0 && errno == EINVAL && !recursive) {
+        recursive = AT_RECURSIVE;
+        fd = open_tree_clone(path, true);
+    }
     if (fd < 0)
         return error_errno(e, -errno, "%s", path);
-    if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | recursive, &attr, sizeof(attr)) < 0) {
-        int r = error_errno(e, -errno, "%s: set mount attributes", path);
+    int r = 0;
+    if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | recursive, &attr, sizeof(attr)) < 0)
+        r = error_errno(e, -errno, "%s: set mount attributes", path);
+    recursive = flags & HOST_FILES_IDMAP_ALL ? AT_RECURSIVE : 0;
+    if (!r && userns >= 0 &&
+        syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | recursive, &idmap, sizeof(idmap)) < 0)
+        r = error_errno(e, -errno, "%s: map the ids of the mount", path);
+    if (r < 0)
         close(fd);
-        return r;
-    }
-    return fd;
+    return r < 0 ? r : fd;
 }
 
-// A single file is handed over open: a detached mount of a file cannot be opened again by its holder.
+// A single file is handed over open: a detached mount of a file cannot be opened again by its
+// holder.
 static int open_file(const char *path, const struct stat *st, u32 flags, struct host_files *ret,
                      struct error *e)
 {
@@ -57,7 +76,8 @@ static int open_file(const char *path, const struct stat *st, u32 flags, struct 
     if (!S_ISREG(st->st_mode) || flags & HOST_FILES_READONLY)
         return 0;
     ret->write_fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
-    // A file that even bailey may not write (read-only file system, immutable) is mounted read-only.
+    // A file that even bailey may not write (read-only file system, immutable) is mounted
+    // read-only.
     if (ret->write_fd < 0 && errno != EROFS && errno != EACCES && errno != EPERM &&
         errno != ETXTBSY) {
         int r = error_errno(e, -errno, "%s", path);
@@ -67,15 +87,31 @@ static int open_file(const char *path, const struct stat *st, u32 flags, struct 
     return 0;
 }
 
-int mounts_open_host(const char *path, u32 flags, struct host_files *ret, struct error *e)
+// As open_file, through a mount that maps ids.
+static int open_mapped_file(const char *path, const struct stat *st, u32 flags, int userns,
+                            struct host_files *ret, struct error *e)
+{
+    char through[32];
+    int fd = open_detached(path, flags & ~HOST_FILES_RECURSIVE, userns, e);
+    if (fd < 0)
+        return fd;
+    snprintf(through, sizeof(through), "/proc/self/fd/%d", fd);
+    int r = open_file(through, st, flags, ret, e);
+    close(fd);
+    return r;
+}
+
+int mounts_open_host(const char *path, u32 flags, int userns, struct host_files *ret,
+                     struct error *e)
 {
     struct stat st;
     *ret = (struct host_files){-1, -1, false};
     if (stat(path, &st) < 0)
         return error_errno(e, -errno, "%s", path);
     if (!S_ISDIR(st.st_mode))
-        return open_file(path, &st, flags, ret, e);
-    ret->root_fd = open_detached(path, flags, e);
+        return userns < 0 ? open_file(path, &st, flags, ret, e)
+                          : open_mapped_file(path, &st, flags, userns, ret, e);
+    ret->root_fd = open_detached(path, flags, userns, e);
     return ret->root_fd < 0 ? ret->root_fd : 0;
 }
 
@@ -99,11 +135,31 @@ static bool kernel_kind(const char *path, enum boot_mount_kind *ret)
     return true;
 }
 
+static int open_bind(const struct spec_mount *sm, const char *source, u32 flags,
+                     struct host_files *files, struct error *e)
+{
+    const struct idmaps maps = {sm->uid_maps, sm->gid_maps, sm->uid_map_count, sm->gid_map_count};
+    if (!sm->idmap)
+        return mounts_open_host(source, flags, -1, files, e);
+    if (!maps.uid_count || !maps.gid_count)
+        return error_set(e, -EINVAL,
+                         "ids cannot be mapped without a map, of the mount or the "
+                         "container");
+    int userns = idmap_open(&maps, e);
+    if (userns < 0)
+        return userns;
+    int r = mounts_open_host(source, flags, userns, files, e);
+    close(userns);
+    return r;
+}
+
 static int translate_bind(const struct spec_mount *sm, const char *bundle, bool readonly,
                           struct pool *pool, struct boot_mount *m, struct error *e)
 {
     static const char *const fstypes[BOOT_MOUNT_KINDS] = {
-        [BOOT_MOUNT_PROC] = "proc", [BOOT_MOUNT_SYSFS] = "sysfs", [BOOT_MOUNT_CGROUP] = "cgroup2",
+        [BOOT_MOUNT_PROC] = "proc",
+        [BOOT_MOUNT_SYSFS] = "sysfs",
+        [BOOT_MOUNT_CGROUP] = "cgroup2",
         [BOOT_MOUNT_DEVPTS] = "devpts",
     };
     const char *source = sm->source;
@@ -118,8 +174,9 @@ static int translate_bind(const struct spec_mount *sm, const char *bundle, bool 
         return 0;
     }
     u32 flags = (readonly || sm->flags & MS_RDONLY ? HOST_FILES_READONLY : 0) |
-                (sm->recursive ? HOST_FILES_RECURSIVE : 0);
-    int r = mounts_open_host(source, flags, &files, e);
+                (sm->recursive ? HOST_FILES_RECURSIVE : 0) |
+                (sm->idmap_all ? HOST_FILES_IDMAP_ALL : 0);
+    int r = open_bind(sm, source, flags, &files, e);
     if (r < 0)
         return r;
     m->kind = BOOT_MOUNT_HOST;
@@ -136,9 +193,15 @@ int mounts_translate(const struct spec_mount *sm, u32 index, const char *bundle,
                      struct pool *pool, struct boot_mount *m, struct error *e)
 {
     *m = (struct boot_mount){
-        .destination = sm->destination, .traits = BOOT_TRAIT_MAKE_POINT, .flags = sm->flags,
-        .source = sm->source, .fstype = sm->type, .data = sm->data,
-        .root_fd = -1, .write_fd = -1, .gofer_fd = -1,
+        .destination = sm->destination,
+        .traits = BOOT_TRAIT_MAKE_POINT,
+        .flags = sm->flags,
+        .source = sm->source,
+        .fstype = sm->type,
+        .data = sm->data,
+        .root_fd = -1,
+        .write_fd = -1,
+        .gofer_fd = -1,
     };
     if (sm->bind) {
         m->data = "";

@@ -21,6 +21,7 @@
 #include "runtime/cmd/cmd.h"
 #include "runtime/log.h"
 #include "runtime/mounts.h"
+#include "runtime/rootless.h"
 #include "runtime/network.h"
 
 #define READY_SECONDS 60
@@ -152,8 +153,8 @@ static int setup_root(struct setup *u, struct boot_mount *m, struct error *e)
     struct host_files files;
     bool readonly = c->spec->root_readonly;
     // Below an overlay nothing is ever written.
-    int r = mounts_open_host(c->rootfs, readonly || c->overlay ? HOST_FILES_READONLY : 0, &files,
-                             e);
+    int r = mounts_open_host(c->rootfs, readonly || c->overlay ? HOST_FILES_READONLY : 0, -1,
+                             &files, e);
     if (r < 0)
         return error_wrap(e, r, "root");
     *m = (struct boot_mount){
@@ -292,7 +293,7 @@ static int start_sentry(struct sandbox *s, struct setup *u, struct error *e)
         .gid_maps = c->spec->gid_maps, .gid_map_count = c->spec->gid_map_count,
     };
     // It touches no file of the host then, so it need not be root even towards its own.
-    if (!c->globals->directfs && !l.uid_map_count && !l.gid_map_count) {
+    if (!c->globals->directfs && !l.uid_map_count && !l.gid_map_count && !rootless_here()) {
         l.uid_maps = l.gid_maps = &nobody;
         l.uid_map_count = l.gid_map_count = 1;
     }
@@ -357,7 +358,8 @@ int sandbox_begin(struct sandbox *s, bool directfs, struct error *e)
 
 int sandbox_place(struct sandbox *s, const struct sandbox_config *c, struct error *e)
 {
-    u32 flags = c->globals->systemd_cgroup ? CGROUP_SYSTEMD : 0;
+    u32 flags = (c->globals->systemd_cgroup ? CGROUP_SYSTEMD : 0) |
+                (rootless_here() ? CGROUP_ROOTLESS : 0);
     int r = network_enter(c->globals, c->spec, &s->sentry, e);
     return r < 0 ? r : cgroup_create(&s->cgroup, c->spec, c->id, flags, e);
 }

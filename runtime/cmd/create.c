@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "runtime/cmd/create_options.h"
+#include "runtime/namespaces.h"
 
 static const struct option options[] = {
     CREATE_OPTIONS,
@@ -26,6 +27,11 @@ int create_options_load(struct creation *c, struct bundle *b, const struct creat
     int r = bundle_open(b, o->bundle, e);
     if (r < 0)
         return r;
+    r = namespaces_settle(&b->spec, e);
+    if (r < 0) {
+        bundle_close(b);
+        return r;
+    }
     c->bundle = b->path;
     c->rootfs = b->rootfs;
     c->spec = &b->spec;

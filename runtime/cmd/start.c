@@ -30,11 +30,15 @@ static int start_locked(struct container *c, struct error *e)
     int r = check_status(c, e);
     if (r < 0)
         return r;
+    r = container_run_hooks(c, HOOK_START_CONTAINER, e);
+    if (r < 0)
+        return r;
     r = client_request(c, "start", &(struct control_message){.type = CONTROL_START}, &answer, e);
     if (r < 0)
         return r;
     c->status = CONTAINER_RUNNING;
-    return container_save(c, e);
+    r = container_save(c, e);
+    return r < 0 ? r : container_run_hooks(c, HOOK_POSTSTART, e);
 }
 
 static int start_run(const struct globals *g, char **argv, struct error *e)

@@ -113,7 +113,7 @@ const char *spec_mount_option_name(u32 index)
 static bool is_word_option(const char *name)
 {
     static const char *const words[] = {"newinstance", "nsdelegate", "inode32", "inode64", "copy",
-                                        "nocopy", "z", "Z", "O", "U", "idmap", "ridmap",
+                                        "nocopy", "z", "Z", "O", "U",
                                         "swap", "noswap"};
     for (size_t i = 0; i < array_size(words); i++)
         if (!strcmp(words[i], name))
@@ -131,6 +131,11 @@ int spec_mount_options(struct spec_mount *m, struct pool *pool, const char *cons
 
     for (u32 i = 0; i < count; i++) {
         const struct mount_option *found = NULL;
+        if (!strcmp(options[i], "idmap") || !strcmp(options[i], "ridmap")) {
+            m->idmap = true;
+            m->idmap_all |= options[i][0] == 'r';
+            continue;
+        }
         for (size_t j = 0; j < array_size(mount_options); j++)
             if (!strcmp(mount_options[j].name, options[i]))
                 found = &mount_options[j];

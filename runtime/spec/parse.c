@@ -156,6 +156,42 @@ static int read_process(struct spec *s, json_object *o, struct error *e)
     return 0;
 }
 
+static int read_idmaps(struct spec *s, json_object *array, const char *field,
+                       struct boot_idmap **ret, u32 *ret_count, struct error *e)
+{
+    u32 n = count_of(array);
+    struct boot_idmap *maps = pool_alloc(&s->pool, (n + 1) * sizeof(*maps));
+    for (u32 i = 0; i < n; i++) {
+        json_object *o = json_object_array_get_idx(array, i);
+        maps[i].container = get_u32(o, "containerID");
+        maps[i].host = get_u32(o, "hostID");
+        maps[i].size = get_u32(o, "size");
+        if (!maps[i].size || (u64)maps[i].container + maps[i].size > (1ull << 32) ||
+            (u64)maps[i].host + maps[i].size > (1ull << 32))
+            return error_set(e, -EINVAL, "%s[%u]: the range is empty or too large", field,
+                             i);
+    }
+    *ret = maps;
+    *ret_count = n;
+    return 0;
+}
+
+static int read_mount_idmaps(struct spec *s, struct spec_mount *m, u32 index, json_object *o,
+                             struct error *e)
+{
+    const char *field = pool_printf(&s->pool, "mounts[%u].uidMappings", index);
+    int r = read_idmaps(s, get(o, "uidMappings"), field, &m->uid_maps, &m->uid_map_count, e);
+    field = pool_printf(&s->pool, "mounts[%u].gidMappings", index);
+    if (!r)
+        r = read_idmaps(s, get(o, "gidMappings"), field, &m->gid_maps, &m->gid_map_count, e);
+    if (r < 0)
+        return r;
+    if (!m->uid_map_count != !m->gid_map_count)
+        return error_set(e, -EINVAL, "mounts[%u]: uidMappings and gidMappings go together", index);
+    m->idmap |= m->uid_map_count > 0;
+    return 0;
+}
+
 static int read_mounts(struct spec *s, json_object *array, struct error *e)
 {
     u32 n = count_of(array);
@@ -182,6 +218,9 @@ static int read_mounts(struct spec *s, json_object *array, struct error *e)
                              m->destination);
         if (!m->source)
             m->source = m->type;
+        int r = read_mount_idmaps(s, m, i, o, e);
+        if (r < 0)
+            return r;
     }
     return 0;
 }
@@ -242,26 +281,6 @@ static void read_sysctls(struct spec *s, json_object *object)
         c->name = name;
         c->value = value ? json_object_get_string(value) : "";
     }
-}
-
-static int read_idmaps(struct spec *s, json_object *array, const char *field,
-                       struct boot_idmap **ret, u32 *ret_count, struct error *e)
-{
-    u32 n = count_of(array);
-    struct boot_idmap *maps = pool_alloc(&s->pool, (n + 1) * sizeof(*maps));
-    for (u32 i = 0; i < n; i++) {
-        json_object *o = json_object_array_get_idx(array, i);
-        maps[i].container = get_u32(o, "containerID");
-        maps[i].host = get_u32(o, "hostID");
-        maps[i].size = get_u32(o, "size");
-        if (!maps[i].size || (u64)maps[i].container + maps[i].size > (1ull << 32) ||
-            (u64)maps[i].host + maps[i].size > (1ull << 32))
-            return error_set(e, -EINVAL, "linux.%s[%u]: the range is empty or too large", field,
-                             i);
-    }
-    *ret = maps;
-    *ret_count = n;
-    return 0;
 }
 
 static int read_namespaces(struct spec *s, json_object *array, struct error *e)
@@ -328,10 +347,10 @@ static int read_linux(struct spec *s, json_object *o, struct error *e)
         r = read_paths(s, get(o, "readonlyPaths"), "readonlyPaths", &s->readonly_paths,
                        &s->readonly_count, e);
     if (!r)
-        r = read_idmaps(s, get(o, "uidMappings"), "uidMappings", &s->uid_maps, &s->uid_map_count,
+        r = read_idmaps(s, get(o, "uidMappings"), "linux.uidMappings", &s->uid_maps, &s->uid_map_count,
                         e);
     if (!r)
-        r = read_idmaps(s, get(o, "gidMappings"), "gidMappings", &s->gid_maps, &s->gid_map_count,
+        r = read_idmaps(s, get(o, "gidMappings"), "linux.gidMappings", &s->gid_maps, &s->gid_map_count,
                         e);
     if (!r)
         r = read_seccomp(s, get(o, "seccomp"), e);

@@ -23,6 +23,10 @@ struct spec_mount {
     u64 flags;               // MS_*
     bool bind;
     bool recursive;          // rbind
+    bool idmap;              // owners of files are mapped: idmap, ridmap, or maps of the mount's own
+    bool idmap_all;          // ridmap
+    struct boot_idmap *uid_maps, *gid_maps; // of the mount; without, namespaces_settle puts the container's here
+    u32 uid_map_count, gid_map_count;
 };
 
 enum spec_namespace { SPEC_NS_MOUNT, SPEC_NS_PID, SPEC_NS_NETWORK, SPEC_NS_UTS, SPEC_NS_IPC,

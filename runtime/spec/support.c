@@ -49,12 +49,7 @@ struct unsupported {
 static const struct unsupported refused[] = {
     {"process.selinuxLabel", "bailey's kernel has no SELinux"},
     {"linux.mountLabel", "bailey's kernel has no SELinux"},
-    {"hooks.prestart", "hooks are not supported yet"},
-    {"hooks.createRuntime", "hooks are not supported yet"},
-    {"hooks.createContainer", "hooks are not supported yet"},
-    {"hooks.startContainer", "hooks are not supported yet"},
-    {"hooks.poststart", "hooks are not supported yet"},
-    {"hooks.poststop", "hooks are not supported yet"},
+    {"hooks.startContainer", "hooks inside the container are not supported yet"},
     {"linux.netDevices", "network devices are not supported yet"},
     {"linux.timeOffsets", "time offsets are not supported yet"},
     {"linux.personality", "execution domains other than Linux's are not supported"},
@@ -76,21 +71,6 @@ static const struct unsupported ignored[] = {
     {"linux.resources.memory.kernel", "obsolete"},
     {"linux.resources.memory.kernelTCP", "obsolete"},
 };
-
-static int check_namespaces(const struct spec *s, struct error *e)
-{
-    static const char *const names[SPEC_NS_KINDS] = {"mount", "pid",  "network", "uts",
-                                                     "ipc",   "user", "cgroup",  "time"};
-    for (u32 i = 0; i < SPEC_NS_KINDS; i++) {
-        if (!s->namespaces.path[i])
-            continue;
-        if (i != SPEC_NS_NETWORK)
-            return error_set(e, -ENOTSUP,
-                             "linux.namespaces: joining the %s namespace %s is not supported yet",
-                             names[i], s->namespaces.path[i]);
-    }
-    return 0;
-}
 
 // Names of capabilities that are not known; a warning each.
 static void check_capabilities(const struct spec *s)
@@ -116,9 +96,6 @@ int spec_check_support(const struct spec *s, struct error *e)
     for (size_t i = 0; i < array_size(ignored); i++)
         if (asked(s->json, ignored[i].field))
             rlog(RLOG_WARN, SPEC_FILE ": %s is ignored: %s", ignored[i].field, ignored[i].why);
-    int r = check_namespaces(s, e);
-    if (r < 0)
-        return error_wrap(e, r, SPEC_FILE);
     check_capabilities(s);
     return 0;
 }
