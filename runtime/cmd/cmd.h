@@ -39,9 +39,11 @@ struct command {
     int (*run)(const struct globals *g, char **argv, struct error *e);
 };
 
-extern const struct command command_create, command_debug, command_delete, command_do,
-    command_exec, command_features, command_help, command_kill, command_list, command_run, command_spec,
-    command_start, command_state, command_version, command_wait;
+extern const struct command command_checkpoint, command_completion, command_create, command_debug,
+    command_delete, command_do, command_events, command_exec, command_features, command_help,
+    command_kill, command_list, command_pause, command_ps, command_restore, command_resume,
+    command_run, command_spec, command_start, command_state, command_update, command_version,
+    command_wait;
 
 // All commands, in alphabetical order, ended by NULL.
 extern const struct command *const commands[];

@@ -11,9 +11,11 @@
 #endif
 
 const struct command *const commands[] = {
-    &command_create, &command_debug,   &command_delete, &command_do,    &command_exec, &command_features,
-    &command_help,   &command_kill,    &command_list,   &command_run,   &command_spec,
-    &command_start,  &command_state,   &command_version, &command_wait, NULL,
+    &command_checkpoint, &command_completion, &command_create, &command_debug,
+    &command_delete, &command_do, &command_events, &command_exec, &command_features,
+    &command_help, &command_kill, &command_list, &command_pause, &command_ps,
+    &command_restore, &command_resume, &command_run, &command_spec, &command_start,
+    &command_state, &command_update, &command_version, &command_wait, NULL,
 };
 
 const struct command *command_find(const char *name)
