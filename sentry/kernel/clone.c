@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "sentry/arena/arena.h"
+#include "sentry/ipc/ipc.h"
 #include "sentry/kernel/exit.h"
 #include "sentry/kernel/seccomp.h"
 #include "sentry/kernel/session.h"
@@ -166,6 +167,8 @@ static int copy_memory(struct task *t, struct task *c, u64 flags)
 
 static int copy_files(struct task *t, struct task *c, u64 flags)
 {
+    if (flags & CLONE_SYSVSEM && sem_undo_share(&t->sem_undo, &c->sem_undo))
+        return -ENOMEM;
     c->files = flags & CLONE_FILES ? fdtable_ref(t->files) : fdtable_dup(t->files);
     c->fs = flags & CLONE_FS ? fs_context_ref(t->fs) : fs_context_dup(t->fs);
     return c->files && c->fs ? 0 : -ENOMEM;
@@ -176,6 +179,7 @@ static void discard(struct task *c)
 {
     if (c->thread)
         platform_thread_exit(c->thread);
+    sem_undo_leave(c->sem_undo);
     mm_unref(c->mm);
     fdtable_unref(c->files);
     fs_context_unref(c->fs);

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "host/host.h"
 #include "sentry/fs/tty/job.h"
+#include "sentry/ipc/ipc.h"
 #include "sentry/kernel/clock.h"
 #include "sentry/kernel/futex.h"
 #include "sentry/kernel/posix_timer.h"
@@ -264,6 +265,8 @@ void task_exit(struct task *t)
         posix_timers_exit(p);
         session_leader_exit(p);
     }
+    sem_undo_leave(t->sem_undo);
+    t->sem_undo = NULL;
     release_parts(t);
     p->exit_uid = t->cred->uid;
     if (t->user)

@@ -3,6 +3,7 @@
 
 #include "host/host.h"
 #include "sentry/arena/arena.h"
+#include "sentry/ipc/ipc.h"
 #include "sentry/kernel/task.h"
 
 struct kernel *the_kernel;
@@ -27,9 +28,17 @@ int kernel_init(void)
     int r = host_random(k->boot_id, sizeof(k->boot_id));
     if (r)
         return r;
+    k->ipc = ipc_ns_new();
+    if (!k->ipc)
+        return -ENOMEM;
     arena_set_root(k);
     the_kernel = k;
     return 0;
+}
+
+struct ipc_ns *ipc_ns_current(void)
+{
+    return the_kernel->ipc;
 }
 
 void kernel_attach(void)

@@ -13,6 +13,7 @@ struct task;
 struct pid;
 struct vfs;
 struct mount_ns;
+struct ipc_ns;
 
 #define KERNEL_RELEASE "6.1.0-bailey"
 #define KERNEL_VERSION "#1 SMP bailey " BAILEY_VERSION
@@ -38,6 +39,7 @@ struct kernel {
     struct process *init;
     struct vfs *vfs;
     struct mount_ns *mounts;
+    struct ipc_ns *ipc; // System V IPC
 
     struct mutex uts_lock; // RANK_LEAF
     char hostname[UTS_NAME_MAX + 1], domainname[UTS_NAME_MAX + 1];

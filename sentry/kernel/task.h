@@ -29,6 +29,7 @@ struct fs_context;
 struct tty;
 struct file;
 struct seccomp_filter;
+struct sem_undo_list;
 
 #define TASK_COMM_MAX 16 // with NUL
 #define RLIMIT_COUNT 16
@@ -126,6 +127,7 @@ struct task {
     struct sigaltstack_state altstack;
 
     struct restart_block restart;
+    struct sem_undo_list *sem_undo; // SEM_UNDO; NULL: none yet
     u64 clear_child_tid;      // guest address
     u64 robust_list;          // guest address of the head
     u64 rseq_addr;

@@ -10,6 +10,7 @@
 
 #include "sentry/arena/arena.h"
 #include "sentry/fs/tty/job.h"
+#include "sentry/ipc/ipc.h"
 #include "sentry/kernel/session.h"
 #include "sentry/kernel/wait.h"
 #include "sentry/loader/loader.h"
@@ -491,6 +492,10 @@ long sys_unshare(struct task *t, const u64 a[6])
     if ((f & CLONE_FS) && !(fs = fs_context_dup(t->fs))) {
         fdtable_unref(files);
         return -ENOMEM;
+    }
+    if (f & CLONE_SYSVSEM) {
+        sem_undo_leave(t->sem_undo);
+        t->sem_undo = NULL;
     }
     struct fdtable *old_files = NULL;
     struct fs_context *old_fs = NULL;

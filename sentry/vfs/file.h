@@ -46,6 +46,7 @@ enum file_kind {
     FILE_KMSG,
     FILE_MQUEUE,
     FILE_HOST_REGULAR, // the same, when it has positions
+    FILE_SHM,       // System V shared memory: only ever mapped
     FILE_KINDS
 };
 

@@ -163,7 +163,9 @@ int file_to_string(struct file *f, char *buf, u32 size)
         return path_to_string(&f->path, NULL, buf, size);
     const struct inode *i = f->inode;
     u64 ino = i ? i->ino : 0;
-    if (i && memfd_name(i))
+    if (f->kind == FILE_SHM)
+        n = snprintf(buf, size, "/%s (deleted)", memfd_name(i));
+    else if (i && memfd_name(i))
         n = snprintf(buf, size, "/memfd:%s (deleted)", memfd_name(i));
     else if (f->kind == FILE_PIPE || (f->kind == FILE_HOST && i && S_ISFIFO(i->mode)))
         n = snprintf(buf, size, "pipe:[%llu]", (unsigned long long)ino);

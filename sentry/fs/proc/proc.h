@@ -19,7 +19,7 @@ extern const struct fs_type proc_fs_type;
 extern const struct pseudo_table proc_root_table, proc_process_table, proc_thread_table,
     proc_ns_table, proc_net_table, proc_sys_table, proc_sys_kernel_table, proc_sys_random_table,
     proc_sys_vm_table, proc_sys_fs_table, proc_sys_inotify_table, proc_sys_epoll_table,
-    proc_sys_mqueue_table, proc_sys_seccomp_table, proc_sys_net_table, proc_sys_net_core_table,
+    proc_sys_mqueue_table, proc_sys_seccomp_table, proc_sysvipc_table, proc_sys_net_table, proc_sys_net_core_table,
     proc_sys_net_ipv4_table, proc_sys_net_unix_table;
 
 // Dynamic directories.
@@ -46,6 +46,13 @@ int proc_show_mountstats(struct pseudo_ctx *x, struct text *out);
 int proc_link_fd(struct pseudo_ctx *x, struct link_target *ret);
 int proc_show_fdinfo(struct pseudo_ctx *x, struct text *out);
 int proc_sys_show_hostname(struct pseudo_ctx *x, struct text *out);
+// kernel.shmmax and kin (sysvipc.c).
+int proc_sys_show_shm_limit(struct pseudo_ctx *x, struct text *out);
+int proc_sys_store_shm_limit(struct pseudo_ctx *x, char *text, u32 size);
+int proc_sys_show_ipc_limit(struct pseudo_ctx *x, struct text *out);
+int proc_sys_store_ipc_limit(struct pseudo_ctx *x, char *text, u32 size);
+int proc_sys_show_sem(struct pseudo_ctx *x, struct text *out);
+int proc_sys_store_sem(struct pseudo_ctx *x, char *text, u32 size);
 
 // Sets a sysctl by its path below /proc/sys ("kernel/hostname") as a write to the file would: for the OCI
 // configuration. -ENOENT, -EACCES (read-only), -EINVAL.

@@ -244,6 +244,7 @@ static const struct pseudo_entry root_entries[] = {
     {.name = "stat", .mode = FILE_MODE, .show = show_stat},
     {.name = "swaps", .mode = FILE_MODE, .show = show_swaps},
     {.name = "sys", .mode = DIR_MODE, .children = PSEUDO_PROC_SYS},
+    {.name = "sysvipc", .mode = DIR_MODE, .children = PSEUDO_PROC_SYSVIPC},
     {.name = "thread-self", .mode = LINK_MODE, .link = link_thread_self},
     {.name = "uptime", .mode = FILE_MODE, .show = show_uptime},
     {.name = "version", .mode = FILE_MODE, .show = show_version},

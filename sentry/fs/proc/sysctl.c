@@ -104,7 +104,7 @@ static int show_uuid(struct pseudo_ctx *x, struct text *out)
 
 // ---- values that are kept -----------------------------------------------------------------------
 
-// Numbers that are the container's to set and that nothing here acts on yet (System V IPC, the network): kept, so that a
+// Numbers that are the container's to set and that nothing here acts on yet (the network): kept, so that a
 // configuration that sets them is honoured as far as anybody can tell.
 #define KEPT_MAX 64
 #define KEPT_SIZE 64
@@ -207,9 +207,9 @@ static const struct pseudo_entry kernel_entries[] = {
     W("domainname", show_domainname, store_domainname),
     W("hostname", proc_sys_show_hostname, store_hostname),
     T("kptr_restrict", "1\n"),
-    K("msgmax", "8192\n"),
-    K("msgmnb", "16384\n"),
-    K("msgmni", "32000\n"),
+    W("msgmax", proc_sys_show_ipc_limit, proc_sys_store_ipc_limit),
+    W("msgmnb", proc_sys_show_ipc_limit, proc_sys_store_ipc_limit),
+    W("msgmni", proc_sys_show_ipc_limit, proc_sys_store_ipc_limit),
     T("ngroups_max", "65536\n"),
     T("osrelease", KERNEL_RELEASE "\n"),
     T("ostype", "Linux\n"),
@@ -222,11 +222,11 @@ static const struct pseudo_entry kernel_entries[] = {
     T("randomize_va_space", "2\n"),
     T("sched_child_runs_first", "0\n"),
     D("seccomp", PSEUDO_PROC_SYS_SECCOMP),
-    K("sem", "32000\t1024000000\t500\t32000\n"),
+    W("sem", proc_sys_show_sem, proc_sys_store_sem),
     K("shm_rmid_forced", "0\n"),
-    K("shmall", "18446744073692774399\n"),
-    K("shmmax", "18446744073692774399\n"),
-    K("shmmni", "4096\n"),
+    W("shmall", proc_sys_show_shm_limit, proc_sys_store_shm_limit),
+    W("shmmax", proc_sys_show_shm_limit, proc_sys_store_shm_limit),
+    W("shmmni", proc_sys_show_ipc_limit, proc_sys_store_ipc_limit),
     T("tainted", "0\n"),
     F("threads-max", show_threads_max),
     T("unprivileged_userns_clone", "0\n"),
