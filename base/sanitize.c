@@ -16,7 +16,7 @@ const char *__asan_default_options(void)
 
 const char *__ubsan_default_options(void)
 {
-    return REPORTS ":print_stacktrace=1";
+    return REPORTS ":print_stacktrace=1:halt_on_error=1:exitcode=86";
 }
 
 const char *__tsan_default_options(void)

@@ -20,6 +20,18 @@
 #define WINDOW_LO 0x100000000000ull // 16 TiB .. 48 TiB: nothing else of the sentry lives there
 #define WINDOW_HI 0x300000000000ull
 #endif
+// The address sanitizer is told what nobody may touch: free objects, and what an object was not asked to have.
+#ifdef __SANITIZE_ADDRESS__
+void __asan_poison_memory_region(const volatile void *p, size_t size);
+void __asan_unpoison_memory_region(const volatile void *p, size_t size);
+#define POISON(p, size) __asan_poison_memory_region(p, size)
+#define UNPOISON(p, size) __asan_unpoison_memory_region(p, size)
+#define READS_ALL __attribute__((no_sanitize_address))
+#else
+#define POISON(p, size) ((void)0)
+#define UNPOISON(p, size) ((void)0)
+#define READS_ALL
+#endif
 #define BASE_ALIGN (1ull << 30)
 #define SLAB_FREE_END 0xffffu
 #define NO_PAGE 0u // page 0 is the header
@@ -258,10 +270,12 @@ static void *slab_take(struct size_class *c, u32 class_index, u32 page)
     if (d->free_head != SLAB_FREE_END) {
         index = d->free_head;
         bug_on(index >= d->fresh);
+        UNPOISON(page_ptr(page) + (u64)index * size, size);
         d->free_head = *(u16 *)(page_ptr(page) + (u64)index * size);
         bug_on(d->free_head != SLAB_FREE_END && d->free_head >= d->fresh);
     } else {
         index = d->fresh++;
+        UNPOISON(page_ptr(page) + (u64)index * size, size);
     }
     d->in_use++;
     if (d->in_use == capacity)
@@ -270,29 +284,42 @@ static void *slab_take(struct size_class *c, u32 class_index, u32 page)
     return page_ptr(page) + (u64)index * size;
 }
 
+// Zeroes an object that has room for `room` bytes.
+static void *fresh_object(void *p, u64 size, u64 room)
+{
+    memset(p, 0, room);
+    POISON((char *)p + size, room - size);
+    return p;
+}
+
+static void *large_alloc(u64 size)
+{
+    if (size > arena->limit)
+        return NULL;
+    u32 pages = (u32)(page_up(size) / PAGE_SIZE);
+    mutex_lock_nested(&arena->page_lock, RANK_ARENA);
+    u32 page = pages_take(pages);
+    if (page) {
+        descs()[page].state = PAGE_LARGE;
+        descs()[page].pages = pages;
+        arena->large_pages += pages;
+        UNPOISON(page_ptr(page), pages * PAGE_SIZE);
+    }
+    mutex_unlock(&arena->page_lock);
+    return page ? fresh_object(page_ptr(page), size, pages * PAGE_SIZE) : NULL;
+}
+
 void *arena_alloc(u64 size)
 {
-    if (size > CLASS_MAX) {
-        if (size > arena->limit)
-            return NULL;
-        u32 pages = (u32)(page_up(size) / PAGE_SIZE);
-        mutex_lock_nested(&arena->page_lock, RANK_ARENA);
-        u32 page = pages_take(pages);
-        if (page) {
-            descs()[page].state = PAGE_LARGE;
-            descs()[page].pages = pages;
-            arena->large_pages += pages;
-        }
-        mutex_unlock(&arena->page_lock);
-        return page ? memset(page_ptr(page), 0, size) : NULL;
-    }
+    if (size > CLASS_MAX)
+        return large_alloc(size);
     u32 class_index = class_of(size);
     struct size_class *c = &arena->classes[class_index];
     mutex_lock_nested(&c->lock, RANK_ARENA);
     u32 page = c->partial ? c->partial : slab_new(c, class_index);
     void *p = page ? slab_take(c, class_index, page) : NULL;
     mutex_unlock(&c->lock);
-    return p ? memset(p, 0, class_sizes[class_index]) : NULL;
+    return p ? fresh_object(p, size, class_sizes[class_index]) : NULL;
 }
 
 static void slab_free(u32 page, void *p)
@@ -308,8 +335,10 @@ static void slab_free(u32 page, void *p)
     bug_on(d->in_use == 0 || off / size >= d->fresh);
     if (d->in_use == slab_capacity(class_index))
         partial_add(c, page);
+    UNPOISON(p, sizeof(u16)); // an object of no size
     *(u16 *)p = d->free_head;
     d->free_head = (u16)(off / size);
+    POISON(p, size);
     d->in_use--;
     c->live--;
     // Keep the last slab of a class, so that one object going back and forth costs no page work.
@@ -337,6 +366,7 @@ void arena_free(void *p)
         u32 pages = d->pages;
         mutex_lock_nested(&arena->page_lock, RANK_ARENA);
         arena->large_pages -= pages;
+        POISON(p, pages * PAGE_SIZE);
         mutex_unlock(&arena->page_lock);
         pages_free(page, pages);
         return;
@@ -405,7 +435,7 @@ void arena_get_stats(struct arena_stats *ret)
         ret->allocated += arena->classes[i].live * class_sizes[i];
 }
 
-u64 arena_scan_words(u64 lo, u64 hi, void (*found)(const void *object, u64 offset, u64 value))
+READS_ALL u64 arena_scan_words(u64 lo, u64 hi, void (*found)(const void *object, u64 offset, u64 value))
 {
     u64 count = 0;
     for (u32 page = (u32)meta_pages(arena->limit); page < arena->top; page++) {

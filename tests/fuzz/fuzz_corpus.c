@@ -82,6 +82,7 @@ int main(int argc, char **argv)
             LLVMFuzzerTestOneInput(mutated, mutated_size);
         }
     }
+    closedir(dir);
     printf("%d inputs, %d mutations of each\n", files, MUTATIONS);
     return files ? 0 : 1;
 }

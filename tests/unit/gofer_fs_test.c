@@ -20,6 +20,7 @@
 
 #include <cmocka.h>
 
+#include "host/host.h"
 #include "gofer/server.h"
 #include "sentry/arena/arena.h"
 #include "sentry/fs/gofer/gofer.h"
@@ -761,7 +762,7 @@ static void run_restore(void **state)
     arena_set_root(s);
     arena_get_stats(&st);
     int m = memfd_create("arena", 0);
-    assert_true(write(m, (void *)st.base, st.committed) == (ssize_t)st.committed);
+    assert_true(host_pwrite(m, (void *)st.base, st.committed, 0) == (long)st.committed);
     snprintf(text[0], 24, "%d", m);
     snprintf(text[1], 24, "%lx", st.base);
     snprintf(text[2], 24, "%lx", st.committed);
