@@ -6,13 +6,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -137,6 +142,102 @@ static void row_pipe_ping_pong(void)
     char c = 'x';
     if (write(ping[1], &c, 1) != 1 || read(pong[0], &c, 1) != 1)
         die("ping-pong");
+}
+
+// ---- TCP over the loopback interface, to a child process -------------------------------------------
+
+static int net_listener, net_peer = -1; // the peer answers a byte, or each 32 MiB, with a byte
+
+static void net_connect(void)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof a;
+    int one = 1;
+    net_listener = socket(AF_INET, SOCK_STREAM, 0);
+    if (bind(net_listener, (void *)&a, sizeof a) || listen(net_listener, 128) ||
+        getsockname(net_listener, (void *)&a, &size))
+        die("listen");
+    net_peer = socket(AF_INET, SOCK_STREAM, 0);
+    if (connect(net_peer, (void *)&a, sizeof a))
+        die("connect");
+    setsockopt(net_peer, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+}
+
+// The child's end. It waits by epoll if `events`.
+static int net_accept(int events, int *ep)
+{
+    int fd = accept(net_listener, NULL, NULL), one = 1;
+    struct epoll_event ev = {.events = EPOLLIN};
+    close(net_peer);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    *ep = events ? epoll_create1(0) : -1;
+    if (events)
+        epoll_ctl(*ep, EPOLL_CTL_ADD, fd, &ev);
+    return fd;
+}
+
+static void net_start(int events, long unit)
+{
+    net_connect();
+    if (fork() != 0)
+        return;
+    static char buf[256 << 10];
+    struct epoll_event ev;
+    int ep, fd = net_accept(events, &ep);
+    long got = 0, n;
+    for (;;) {
+        if (events && epoll_wait(ep, &ev, 1, -1) < 0)
+            break;
+        n = read(fd, buf, sizeof buf);
+        if (n <= 0)
+            break;
+        got += n;
+        if (got >= unit && write(fd, "x", 1) != 1)
+            break;
+        got %= unit;
+    }
+    _exit(0);
+}
+
+static void net_stop(void)
+{
+    close(net_peer);
+    close(net_listener);
+    net_peer = -1;
+}
+
+static void row_tcp_ping_pong(void)
+{
+    char c = 'x';
+    if (write(net_peer, &c, 1) != 1 || read(net_peer, &c, 1) != 1)
+        die("tcp");
+}
+
+static void row_tcp_epoll(void)
+{
+    row_tcp_ping_pong();
+}
+
+static void row_tcp_send(void)
+{
+    static char buf[128 << 10];
+    for (int i = 0; i < (FILE_MIB << 20) / (int)sizeof buf; i++)
+        if (write(net_peer, buf, sizeof buf) != sizeof buf)
+            die("tcp");
+    if (read(net_peer, buf, 1) != 1)
+        die("tcp");
+}
+
+static void row_tcp_connect(void)
+{
+    struct sockaddr_in a;
+    socklen_t size = sizeof a;
+    int c = socket(AF_INET, SOCK_STREAM, 0), s;
+    if (getsockname(net_listener, (void *)&a, &size) || connect(c, (void *)&a, size) ||
+        (s = accept(net_listener, NULL, NULL)) < 0)
+        die("connect");
+    close(s);
+    close(c);
 }
 
 static void *thread_body(void *arg)
@@ -299,6 +400,10 @@ static const struct {
     {"signal", row_signal},
     {"segv_mprotect", row_segv_mprotect},
     {"pipe_ping_pong", row_pipe_ping_pong},
+    {"tcp_ping_pong", row_tcp_ping_pong},
+    {"tcp_epoll_ping_pong", row_tcp_epoll},
+    {"tcp_send_32m", row_tcp_send},
+    {"tcp_connect", row_tcp_connect},
     {"thread", row_thread},
     {"fork_exit", row_fork_exit},
     {"fork_exec", row_fork_exec},
@@ -403,8 +508,13 @@ int main(int argc, char **argv)
             continue;
         if (rows[r].run == row_pipe_ping_pong)
             start_ponger();
+        bool net = !strncmp(rows[r].name, "tcp_", 4);
+        if (net)
+            net_start(rows[r].run == row_tcp_epoll, rows[r].run == row_tcp_send ? FILE_MIB << 20 : 1);
         printf("%s %.4f\n", rows[r].name, measure(rows[r].run));
         fflush(stdout);
+        if (net)
+            net_stop();
     }
     close(ping[1]);
     unlink("/bench-data");
