@@ -182,14 +182,18 @@ static void child_sysctls(struct launch_shared *s)
 }
 
 // A directory of /proc as a mount of its own, under a number that bailey has told.
-static void child_donate(struct launch_shared *s, const char *path, int number)
+static void child_donate(struct launch_shared *s, const char *path, int number, bool readonly)
 {
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
     if (number < 0)
         return;
     long fd = host_sys(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
     // Without it guests see the defaults of what they would find there.
     if (fd < 0)
         return;
+    if (readonly)
+        STEP("donate a directory of /proc",
+             host_sys(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)));
     STEP("donate a directory of /proc", host_sys(SYS_dup3, fd, number, 0));
     host_sys(SYS_close, fd);
 }
@@ -210,8 +214,8 @@ static void child_prepare(struct launch_shared *s)
         child_fds(s);
     if (s->error)
         return;
-    child_donate(s, "/proc/self/net", l->proc_net_fd);
-    child_donate(s, "/proc/sys/net", l->sys_net_fd);
+    child_donate(s, "/proc/self/net", l->proc_net_fd, true);
+    child_donate(s, "/proc/sys/net", l->sys_net_fd, l->sys_net_readonly);
     if (s->error)
         return;
     // Its root is the cgroup that bailey has put us into by now.

@@ -35,6 +35,7 @@ struct launch {
     // Directories of /proc about the network namespace, put in place of these two descriptors (-1: not wanted) as
     // mounts of their own, so that nothing above can be reached: /proc/self/net and /proc/sys/net.
     int proc_net_fd, sys_net_fd;
+    bool sys_net_readonly; // the settings are others' too: they may be read only
     const struct launch_sysctl *sysctls; // set in the new network namespace
     u32 sysctl_count;
     const struct cgroup *cgroup; // entered before the child does anything; NULL: bailey's own

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "runtime/cmd/cmd.h"
@@ -24,6 +25,18 @@ enum network_kind network_kind(const struct globals *g, const struct spec *spec)
     if (!ns->present[SPEC_NS_NETWORK])
         return NETWORK_OWN;
     return ns->path[SPEC_NS_NETWORK] ? NETWORK_PATH : NETWORK_NEW;
+}
+
+bool network_is_shared(const struct globals *g, const struct spec *spec)
+{
+    enum network_kind kind = network_kind(g, spec);
+    struct stat own, other;
+    if (kind != NETWORK_PATH)
+        return kind == NETWORK_OWN;
+    // What cannot be told apart is not the container's alone.
+    return stat("/proc/thread-self/ns/net", &own) < 0 ||
+           stat(spec->namespaces.path[SPEC_NS_NETWORK], &other) < 0 ||
+           (own.st_dev == other.st_dev && own.st_ino == other.st_ino);
 }
 
 u64 network_caps(const struct globals *g, const struct spec *spec)
@@ -101,7 +114,7 @@ static int begin_in(int ns, const struct spec *spec, struct launched *sentry, st
     return r;
 }
 
-static int check_own(const struct spec *spec, struct error *e)
+static int check_shared(const struct spec *spec, struct error *e)
 {
     for (u32 i = 0; i < spec->sysctl_count; i++)
         if (network_is_sysctl(&spec->sysctls[i]))
@@ -116,13 +129,10 @@ int network_enter(const struct globals *g, const struct spec *spec, struct launc
     enum network_kind kind = network_kind(g, spec);
     if (kind == NETWORK_NEW)
         return 0;
-    int ns = -1, r = 0;
-    if (kind == NETWORK_PATH) {
+    int ns = -1, r = network_is_shared(g, spec) ? check_shared(spec, e) : 0;
+    if (!r && kind == NETWORK_PATH) {
         ns = open_namespace(spec->namespaces.path[SPEC_NS_NETWORK], e);
-        if (ns < 0)
-            return ns;
-    } else {
-        r = check_own(spec, e);
+        r = min(ns, 0);
     }
     if (!r) {
         launch_cancel(sentry);

@@ -24,6 +24,9 @@ enum network_kind network_kind(const struct globals *g, const struct spec *spec)
 int network_enter(const struct globals *g, const struct spec *spec, struct launched *sentry,
                   struct error *e);
 
+// True if the container's network is also bailey's own.
+bool network_is_shared(const struct globals *g, const struct spec *spec);
+
 // The capabilities that the sentry keeps for the network's sake: of those that the container may ever have.
 u64 network_caps(const struct globals *g, const struct spec *spec);
 

@@ -288,6 +288,7 @@ static int start_sentry(struct sandbox *s, struct setup *u, struct error *e)
         .caps = (c->globals->directfs ? directfs_caps : 0) | network_caps(c->globals, c->spec),
         .cgroup = &s->cgroup,
         .proc_net_fd = u->boot.proc_net_fd, .sys_net_fd = u->boot.sys_net_fd,
+        .sys_net_readonly = network_is_shared(c->globals, c->spec),
         .sysctls = u->net_sysctls, .sysctl_count = u->net_sysctl_count,
         .uid_maps = c->spec->uid_maps, .uid_map_count = c->spec->uid_map_count,
         .gid_maps = c->spec->gid_maps, .gid_map_count = c->spec->gid_map_count,

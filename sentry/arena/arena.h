@@ -49,6 +49,7 @@ enum arena_slot {
     ARENA_SLOT_DEVPTS,
     ARENA_SLOT_MM,
     ARENA_SLOT_GOFER,
+    ARENA_SLOT_NETDIR,
     ARENA_SLOTS = 32
 };
 void **arena_slot(enum arena_slot slot);

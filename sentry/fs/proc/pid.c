@@ -346,47 +346,6 @@ static const struct pseudo_entry ns_entries[] = {
 };
 const struct pseudo_table proc_ns_table = PSEUDO_TABLE(ns_entries);
 
-// ---- net ---------------------------------------------------------------------------------------------
-
-static int show_net_dev(struct pseudo_ctx *x, struct text *out)
-{
-    text_str(out, "Inter-|   Receive                                                |  Transmit\n"
-                  " face |bytes    packets errs drop fifo frame compressed multicast|bytes    "
-                  "packets errs drop fifo colls carrier compressed\n");
-    return 0;
-}
-
-static int show_net_unix(struct pseudo_ctx *x, struct text *out)
-{
-    text_str(out, "Num       RefCount Protocol Flags    Type St Inode Path\n");
-    return 0;
-}
-
-static int show_net_tcp(struct pseudo_ctx *x, struct text *out)
-{
-    text_str(out, "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   "
-                  "uid  timeout inode\n");
-    return 0;
-}
-
-static int show_net_route(struct pseudo_ctx *x, struct text *out)
-{
-    text_str(out, "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"
-                  "\n");
-    return 0;
-}
-
-static const struct pseudo_entry net_entries[] = {
-    {.name = "dev", .mode = S_IFREG | 0444, .show = show_net_dev},
-    {.name = "route", .mode = S_IFREG | 0444, .show = show_net_route},
-    {.name = "tcp", .mode = S_IFREG | 0444, .show = show_net_tcp},
-    {.name = "tcp6", .mode = S_IFREG | 0444, .show = show_net_tcp},
-    {.name = "udp", .mode = S_IFREG | 0444, .show = show_net_tcp},
-    {.name = "udp6", .mode = S_IFREG | 0444, .show = show_net_tcp},
-    {.name = "unix", .mode = S_IFREG | 0444, .show = show_net_unix},
-};
-const struct pseudo_table proc_net_table = PSEUDO_TABLE(net_entries);
-
 // ---- the tables ---------------------------------------------------------------------------------------
 
 #define F(n, m, s) {.name = n, .mode = S_IFREG | (m), .show = s}

@@ -19,10 +19,10 @@ extern const struct fs_type proc_fs_type;
 extern const struct pseudo_table proc_root_table, proc_process_table, proc_thread_table,
     proc_ns_table, proc_net_table, proc_sys_table, proc_sys_kernel_table, proc_sys_random_table,
     proc_sys_vm_table, proc_sys_fs_table, proc_sys_inotify_table, proc_sys_epoll_table,
-    proc_sys_mqueue_table, proc_sys_seccomp_table, proc_sysvipc_table, proc_sys_net_table, proc_sys_net_core_table,
-    proc_sys_net_ipv4_table, proc_sys_net_unix_table;
+    proc_sys_mqueue_table, proc_sys_seccomp_table, proc_sysvipc_table, proc_sys_net_table;
 
 // Dynamic directories.
+extern const struct pseudo_dynamic proc_sys_net; // the host's tree, in net.c
 extern const struct pseudo_dynamic proc_processes, proc_threads, proc_fds, proc_fdinfos;
 
 // The address space of a context's task: referenced, or NULL for a task that has none any more.

@@ -104,7 +104,7 @@ static int show_uuid(struct pseudo_ctx *x, struct text *out)
 
 // ---- values that are kept -----------------------------------------------------------------------
 
-// Numbers that are the container's to set and that nothing here acts on yet (the network): kept, so that a
+// Numbers that are the container's to set and that nothing here acts on yet (System V IPC): kept, so that a
 // configuration that sets them is honoured as far as anybody can tell.
 #define KEPT_MAX 64
 #define KEPT_SIZE 64
@@ -194,7 +194,9 @@ static int store_kept(struct pseudo_ctx *x, char *text, u32 size)
 #define D(n, t) {.name = n, .mode = S_IFDIR | 0555, .children = t}
 
 static const struct pseudo_entry sys_entries[] = {
-    D("fs", PSEUDO_PROC_SYS_FS), D("kernel", PSEUDO_PROC_SYS_KERNEL), D("net", PSEUDO_PROC_SYS_NET),
+    D("fs", PSEUDO_PROC_SYS_FS),
+    D("kernel", PSEUDO_PROC_SYS_KERNEL),
+    {.name = "net", .mode = S_IFDIR | 0555, .dynamic = &proc_sys_net},
     D("vm", PSEUDO_PROC_SYS_VM),
 };
 const struct pseudo_table proc_sys_table = PSEUDO_TABLE(sys_entries);
@@ -295,39 +297,6 @@ static const struct pseudo_entry mqueue_entries[] = {
     T("msgsize_max", "8192\n"), T("queues_max", "256\n"),
 };
 const struct pseudo_table proc_sys_mqueue_table = PSEUDO_TABLE(mqueue_entries);
-
-static const struct pseudo_entry net_entries[] = {
-    D("core", PSEUDO_PROC_SYS_NET_CORE),
-    D("ipv4", PSEUDO_PROC_SYS_NET_IPV4),
-    D("unix", PSEUDO_PROC_SYS_NET_UNIX),
-};
-const struct pseudo_table proc_sys_net_table = PSEUDO_TABLE(net_entries);
-
-static const struct pseudo_entry core_entries[] = {
-    K("rmem_default", "212992\n"), K("rmem_max", "212992\n"), K("somaxconn", "4096\n"),
-    K("wmem_default", "212992\n"), K("wmem_max", "212992\n"),
-};
-const struct pseudo_table proc_sys_net_core_table = PSEUDO_TABLE(core_entries);
-
-static const struct pseudo_entry ipv4_entries[] = {
-    K("ip_forward", "0\n"),
-    K("ip_local_port_range", "32768\t60999\n"),
-    K("ip_unprivileged_port_start", "1024\n"),
-    K("ping_group_range", "1\t0\n"),
-    K("tcp_fin_timeout", "60\n"),
-    K("tcp_keepalive_intvl", "75\n"),
-    K("tcp_keepalive_probes", "9\n"),
-    K("tcp_keepalive_time", "7200\n"),
-    K("tcp_max_syn_backlog", "1024\n"),
-    K("tcp_rmem", "4096\t131072\t6291456\n"),
-    K("tcp_syncookies", "1\n"),
-    K("tcp_tw_reuse", "2\n"),
-    K("tcp_wmem", "4096\t16384\t4194304\n"),
-};
-const struct pseudo_table proc_sys_net_ipv4_table = PSEUDO_TABLE(ipv4_entries);
-
-static const struct pseudo_entry unix_entries[] = {K("max_dgram_qlen", "512\n")};
-const struct pseudo_table proc_sys_net_unix_table = PSEUDO_TABLE(unix_entries);
 
 // ---- the configuration's sysctls -----------------------------------------------------------------
 

@@ -159,11 +159,6 @@ static const struct pseudo_entry fs_entries[] = {
 };
 const struct pseudo_table sys_fs_table = PSEUDO_TABLE(fs_entries);
 
-static const struct pseudo_entry class_entries[] = {
-    D("block", PSEUDO_SYS_EMPTY), D("net", PSEUDO_SYS_EMPTY),
-};
-const struct pseudo_table sys_class_table = PSEUDO_TABLE(class_entries);
-
 const struct pseudo_table sys_empty_table = {NULL, 0};
 
 // ---- the types -------------------------------------------------------------------------------------
