@@ -218,7 +218,7 @@ static void setup_proc_net(struct setup *u)
     u->boot.sys_net_fd = keep(u, open("/dev/null", O_PATH | O_CLOEXEC));
 }
 
-static void setup_boot(struct setup *u)
+static void setup_boot(struct setup *u, const struct cgroup *cgroup)
 {
     const struct sandbox_config *c = u->config;
     const struct spec *spec = c->spec;
@@ -246,7 +246,10 @@ static void setup_boot(struct setup *u)
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_max != RLIM_INFINITY)
         b->fds_limit = files.rlim_max; // the launch raises the soft limit to it
-    b->cpu_count = (u32)max(sysconf(_SC_NPROCESSORS_ONLN), 1l);
+    struct cgroup_limits limits;
+    cgroup_get_limits(cgroup, &limits);
+    b->cpu_count = limits.cpus;
+    b->cpu_quota = limits.quota, b->cpu_period = limits.period, b->cpu_weight = limits.weight;
     for (int i = 0; i < 3; i++)
         b->stdio[i] = keep(u, c->stdio[i]);
     setup_proc_net(u);
@@ -379,7 +382,7 @@ int sandbox_start(struct sandbox *s, const struct sandbox_config *c, struct erro
     if (!r)
         r = setup_control(s, &u, e);
     if (!r) {
-        setup_boot(&u);
+        setup_boot(&u, &s->cgroup);
         if (u.gofer.export_count) {
             u.gofer_exec = launch_open_program("bailey-gofer", e);
             r = u.gofer_exec < 0 ? u.gofer_exec : start_gofer(s, &u, e);

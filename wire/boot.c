@@ -197,6 +197,9 @@ static void visit_container(struct codec *c, struct boot_message *m)
     codec_u64(c, &m->pids_limit);
     codec_u64(c, &m->fds_limit);
     codec_u32_max(c, &m->cpu_count, 8192);
+    codec_u64(c, &m->cpu_quota);
+    codec_u64(c, &m->cpu_period);
+    codec_u64(c, &m->cpu_weight);
 }
 
 static void visit_sandbox(struct codec *c, struct boot_message *m)

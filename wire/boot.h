@@ -168,6 +168,9 @@ struct boot_message {
     u64 pids_limit;   // tasks
     u64 fds_limit;    // host descriptors that the sentry may keep open
     u32 cpu_count;    // CPUs that the guest sees
+    u64 cpu_quota;    // what the guest is shown of its CPU limit: us in each cpu_period
+    u64 cpu_period;   // us
+    u64 cpu_weight;   // as cpu.weight has it; 0: not told
     // Descriptors (-1: none).
     s32 stdio[3];   // the container's stdin, stdout, stderr (terminal: the raw terminal)
     // BOOT_SENTRY only, as is what follows.

@@ -84,7 +84,9 @@ enum control_stats { CONTROL_STATS_USER_NS, CONTROL_STATS_SYSTEM_NS, CONTROL_STA
                      CONTROL_STATS_PROCESSES, CONTROL_STATS_MEMORY, // bytes
                      CONTROL_STATS_MEMORY_MAX, CONTROL_STATS_OOM_KILLS };
 // A value of ~0 leaves a limit as it is, 0 means none.
-enum control_limits { CONTROL_LIMIT_MEMORY, CONTROL_LIMIT_TASKS, CONTROL_LIMIT_CPUS };
+enum control_limits { CONTROL_LIMIT_MEMORY, CONTROL_LIMIT_TASKS, CONTROL_LIMIT_CPUS,
+                      // What the guest is shown of its CPU limit, as in wire/boot.h.
+                      CONTROL_LIMIT_CPU_QUOTA, CONTROL_LIMIT_CPU_PERIOD, CONTROL_LIMIT_CPU_WEIGHT };
 
 // Every message has all fields; those that its type does not use are zero.
 struct control_message {

@@ -69,6 +69,16 @@ int cgroup_update(const struct cgroup *c, json_object *resources, struct error *
 // message.
 int cgroup_check_resources(json_object *resources, struct error *e);
 
+// What the guest is shown of its limits, read from the group's files.
+struct cgroup_limits {
+    u32 cpus;   // as many as its CPU set and its quota (rounded up) come to
+    u64 quota;  // CPU time, us, in each `period`; 0: no limit
+    u64 period; // us
+    u64 weight; // as version 2 counts it: 1 to 10000
+};
+
+void cgroup_get_limits(const struct cgroup *c, struct cgroup_limits *ret);
+
 // Adds "cpu", "cpuset", "memory", "pids", "blkio" and "hugetlb" to `data`, shaped as `events
 // --stats` prints them. What cannot be read is left out or zero.
 void cgroup_stats(const struct cgroup *c, json_object *data);

@@ -8,6 +8,9 @@
 #define CGROUP_ROOT "/sys/fs/cgroup"
 #define CGROUP_PARENT "/bailey"
 
+// CPU shares (2 to 262144) as version 2's weight (1 to 10000).
+#define CGROUP_WEIGHT(shares) (1 + ((shares)-2) * 9999 / 262142)
+
 // Writes `text` by one write(2). 0 or a negative errno.
 int cgroup_write(const char *dir, const char *file, const char *text);
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "runtime/cgroup/cgroup.h"
+#include "runtime/cgroup/files.h"
 #include "runtime/cgroup/translate.h"
 #include "runtime/log.h"
 
@@ -145,7 +146,7 @@ static void cpu_settings(struct cgroup_settings *s, json_object *o, bool unified
     if (shares > 0 && !json_object_get_int64(idle)) {
         shares = min(max(shares, (s64)2), (s64)262144); // to 1..10000 in version 2
         add_number(s, "cpu", unified ? "cpu.weight" : "cpu.shares", "cpu.shares",
-                   unified ? 1 + (shares - 2) * 9999 / 262142 : shares, false);
+                   unified ? CGROUP_WEIGHT(shares) : shares, false);
     }
     cpu_bandwidth(s, o, unified);
     if (!unified && rt_period)

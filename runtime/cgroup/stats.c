@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "runtime/cgroup/files.h"
 
@@ -324,4 +325,44 @@ void cgroup_stats(const struct cgroup *c, json_object *data)
     json_object_object_add(data, "pids", pids_stats(c));
     json_object_object_add(data, "blkio", blkio_stats(c));
     json_object_object_add(data, "hugetlb", hugetlb_stats(c));
+}
+
+// cpu.max: "max 100000" or "50000 100000".
+static void read_bandwidth(const struct cgroup *c, const char *dir, struct cgroup_limits *ret)
+{
+    char text[64];
+    unsigned long long quota, period;
+    if (!c->unified) {
+        ret->period = cgroup_read_number(dir, "cpu.cfs_period_us", ret->period);
+        ret->quota = cgroup_read_number(dir, "cpu.cfs_quota_us", 0); // -1: none
+        u64 shares = min(max(cgroup_read_number(dir, "cpu.shares", 1024), 2ull), 262144ull);
+        ret->weight = CGROUP_WEIGHT(shares);
+        return;
+    }
+    if (cgroup_read(dir, "cpu.max", text, sizeof(text)) == 0) {
+        if (sscanf(text, "%llu %llu", &quota, &period) == 2)
+            ret->quota = quota, ret->period = period;
+        else if (sscanf(text, "max %llu", &period) == 1)
+            ret->period = period;
+    }
+    ret->weight = cgroup_read_number(dir, "cpu.weight", ret->weight);
+}
+
+void cgroup_get_limits(const struct cgroup *c, struct cgroup_limits *ret)
+{
+    const char *cpu = cgroup_dir_of(c, "cpu"), *cpuset = cgroup_dir_of(c, "cpuset");
+    *ret = (struct cgroup_limits){
+        .cpus = (u32)max(sysconf(_SC_NPROCESSORS_ONLN), 1l),
+        .period = 100000,
+        .weight = 100,
+    };
+    json_object *cpus = number_list(cpuset, c->unified ? "cpuset.cpus.effective" : "cpuset.cpus");
+    u32 count = (u32)json_object_array_length(cpus);
+    json_object_put(cpus);
+    if (count)
+        ret->cpus = min(ret->cpus, count);
+    if (cpu)
+        read_bandwidth(c, cpu, ret);
+    if (ret->quota && ret->period)
+        ret->cpus = (u32)min((u64)ret->cpus, (ret->quota + ret->period - 1) / ret->period);
 }

@@ -170,21 +170,27 @@ static json_object *find(json_object *o, const char *group, const char *name)
                : NULL;
 }
 
-// A limit as the sandbox takes it: none is 0.
+// A limit as the sandbox takes it: none is 0. Zero in the configuration says nothing.
 static u64 limit_value(json_object *value)
 {
     s64 v = value ? json_object_get_int64(value) : 0;
-    return !value ? ~0ull : v <= 0 ? 0 : (u64)v;
+    return !v ? ~0ull : v < 0 ? 0 : (u64)v;
 }
 
 // The guest sees the new limits, too. The host enforces them in any case.
-static void tell_guest(const struct container *c, json_object *resources)
+static void tell_guest(const struct container *c, const struct cgroup *group,
+                       json_object *resources)
 {
+    struct cgroup_limits limits;
     struct control_message answer, m = {.type = CONTROL_UPDATE};
     struct error why;
     m.values[CONTROL_LIMIT_MEMORY] = limit_value(find(resources, "memory", "limit"));
     m.values[CONTROL_LIMIT_TASKS] = limit_value(find(resources, "pids", "limit"));
-    m.values[CONTROL_LIMIT_CPUS] = ~0ull;
+    cgroup_get_limits(group, &limits);
+    m.values[CONTROL_LIMIT_CPUS] = limits.cpus;
+    m.values[CONTROL_LIMIT_CPU_QUOTA] = limits.quota;
+    m.values[CONTROL_LIMIT_CPU_PERIOD] = limits.period;
+    m.values[CONTROL_LIMIT_CPU_WEIGHT] = limits.weight;
     if (client_request(c, "update", &m, &answer, &why) < 0)
         rlog(RLOG_DEBUG, "%s", why.text);
 }
@@ -202,9 +208,9 @@ static int update_container(struct container *c, json_object *resources, struct 
         return r;
     r = group.count ? cgroup_update(&group, resources, e)
                     : error_set(e, -ENOENT, "update: container %s has no cgroup", c->id);
-    cgroup_close(&group);
     if (!r)
-        tell_guest(c, resources);
+        tell_guest(c, &group, resources);
+    cgroup_close(&group);
     return r;
 }
 
