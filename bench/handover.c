@@ -262,7 +262,7 @@ static void bench_blocked(void *arg, int n)
     struct guest *g = arg;
     for (int i = 0; i < n; i++) {
         platform_block_begin(g->thread);
-        platform_block_end(g->thread);
+        platform_block_end(g->thread, 0);
         run(g);
     }
 }

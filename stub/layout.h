@@ -122,6 +122,8 @@ struct stub_op {
 
 #define STUB_OPS_MAX 100
 
+#define STUB_LOOKS 24 // at the turn word before it yields
+
 #define CPU_UNKNOWN 0xffffffffu
 #define CPU_ASLEEP 0xfffffffdu // the stub has not run since it was woken
 
@@ -145,7 +147,7 @@ struct stub_context {
     // Written by the sentry with each order.
     u32 order;
     u32 order_flags;
-    u32 spin;       // rounds that the stub may spin; may grow while it does
+    u32 spin;       // time stamps that the stub may spin; may grow while it does
     u32 sentry_cpu; // where it last ran, or CPU_UNKNOWN
     u32 op_count;
     u8 pad1[44];
@@ -184,6 +186,8 @@ struct stub_global {
     u32 has_fsgsbase;
     u32 no_spin; // CPUs are short: stubs go to sleep at once
     u32 has_rdpid;
+    u32 calm;       // CPUs are free enough to yield while spinning
+    u32 slow_yield; // time stamps: a yield that takes longer gave the CPU to others' work
     u32 pad;
     u64 clock_gettime, gettimeofday, time, getcpu, clock_getres; // in the moved host vDSO, or 0
     s64 offset_monotonic, offset_boottime;

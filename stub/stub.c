@@ -129,19 +129,43 @@ static void post(struct stub_context *ctx, u32 event)
         call6(__NR_futex, (long)&ctx->turn, FUTEX_WAKE, 1, 0, 0, 0);
 }
 
-// Spins while the sentry allows it (it may allow more meanwhile) and is on another CPU, then sleeps, until it is the
-// stub's turn.
-static void wait(struct stub_context *ctx)
+// True while it is neither the stub's turn nor told to sleep.
+static bool may_go_on(struct stub_context *ctx)
 {
-    bool apart = ctx->sentry_cpu != current_cpu();
-    for (u32 i = 0; apart && i < __atomic_load_n(&ctx->spin, __ATOMIC_RELAXED); i++) {
-        u32 t = __atomic_load_n(&ctx->turn, __ATOMIC_ACQUIRE);
-        if ((t & ~TURN_SLEEPS) == TURN_STUB)
-            return;
-        if (t & TURN_SLEEPS || __atomic_load_n(&global_page()->no_spin, __ATOMIC_RELAXED))
-            break;
+    for (int i = 0; i < STUB_LOOKS; i++) {
+        if (__atomic_load_n(&ctx->turn, __ATOMIC_ACQUIRE) != TURN_SENTRY)
+            return false;
         __builtin_ia32_pause();
     }
+    return !__atomic_load_n(&global_page()->no_spin, __ATOMIC_RELAXED);
+}
+
+// Gives the CPU to others that want it: to the sentry's thread, say. False if they have work to do.
+static bool yield(void)
+{
+    u64 before = __builtin_ia32_rdtsc();
+    call6(__NR_sched_yield, 0, 0, 0, 0, 0, 0);
+    return __builtin_ia32_rdtsc() - before < global_page()->slow_yield;
+}
+
+// Looks for the order while the sentry allows it (it may allow more meanwhile).
+static void spin(struct stub_context *ctx)
+{
+    u64 start = __builtin_ia32_rdtsc();
+    bool together = ctx->sentry_cpu == current_cpu();
+    bool calm = __atomic_load_n(&global_page()->calm, __ATOMIC_RELAXED);
+
+    if (together && (!calm || !ctx->spin || !yield()))
+        return;
+    while (__builtin_ia32_rdtsc() - start < __atomic_load_n(&ctx->spin, __ATOMIC_RELAXED))
+        if (!may_go_on(ctx) || (calm && !yield()))
+            return;
+}
+
+// Waits until it is the stub's turn.
+static void wait(struct stub_context *ctx)
+{
+    spin(ctx);
     for (;;) {
         u32 t = TURN_SENTRY;
         if (__atomic_compare_exchange_n(&ctx->turn, &t, TURN_SENTRY | TURN_SLEEPS, false,

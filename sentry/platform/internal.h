@@ -34,6 +34,10 @@ struct pt_thread {
     u32 stub_misses;          // owner: likewise of the stub
     u64 event_time;           // owner: time stamp of the last event
     u32 sleeps;               // owner: waits in a row that slept
+    u32 home;                 // owner: the CPU that both sides are kept on, plus 1; 0: none
+    u32 brief_runs; // owner: of the latest runs between sleeps, how many more were brief than not
+    u32 run_orders; // owner: orders since the last sleep
+    u64 run_start;  // owner: time stamp of the end of the last sleep
     bool shared;              // driven by many host threads (the zygote's)
     struct pt_thread *next;   // parked or free list
 };
@@ -85,8 +89,7 @@ struct pt_global {
     u32 fp_size;
     u32 mxcsr_mask;
     u32 cpu_count;
-    u64 spin_cycles; // longest spin, in cycles and in rounds of the stub's loop
-    u32 spin_rounds;
+    u64 spin_cycles; // longest spin, in time stamps
     u32 active; // atomic: threads in the guest or in the sentry, not asleep
     struct mutex zygote_lock;
     struct pt_thread *zygote;
@@ -108,6 +111,7 @@ u32 pt_thread_rehandle(struct pt_thread *thread);
 // switch.c: the thread counts (no longer) as one that needs a CPU.
 void pt_thread_busy(struct pt_thread *thread);
 void pt_thread_idle(struct pt_thread *thread);
+void pt_spin_changed(void); // spin_is_calm did
 // A stub that spins for our order goes to sleep.
 void pt_stub_sleep(struct pt_thread *thread);
 // Gives the stub an order and waits for the event; bounded orders kill a stub that does not
@@ -140,6 +144,15 @@ void pt_cpu_free(void);
 // Binds a stub's host thread (its children inherit it), or lets it go where it likes.
 bool pt_cpu_bind(int tid, u32 cpu);
 void pt_cpu_unbind(int tid);
+
+// home.c: gathers on one CPU what only ever waits for each other. Of the thread's owner, as all
+// here. Guest code that runs for so long without an event is let go.
+#define HOME_RUN_NSEC 1000000
+void pt_home_rest(struct pt_thread *thread); // about to sleep
+void pt_home_resume(struct pt_thread *thread, u32 waker_home);
+void pt_home_leave(struct pt_thread *thread);
+// Before an order: the calling thread is where the stub is kept, whatever it did before.
+void pt_home_check(struct pt_thread *thread);
 
 // notify.c
 void pt_notify_init(void);

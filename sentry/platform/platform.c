@@ -5,6 +5,7 @@
 #include "host/host.h"
 #include "host/process.h"
 #include "sentry/platform/internal.h"
+#include "sentry/sched/spin.h"
 
 #define SPIN_NSEC 40000 // longest spin: a few times what a sleep and a wake-up cost
 #define CALIBRATE_ROUNDS 2000
@@ -34,7 +35,6 @@ static void calibrate(void)
     cycles = __builtin_ia32_rdtsc() - cycles;
     s64 nsec = max(host_clock(CLOCK_MONOTONIC) - start, (s64)1000);
     pt.spin_cycles = cycles * SPIN_NSEC / (u64)nsec;
-    pt.spin_rounds = (u32)(CALIBRATE_ROUNDS * (u64)SPIN_NSEC / (u64)nsec);
 }
 
 int platform_init(const struct platform_config *config)
@@ -48,6 +48,7 @@ int platform_init(const struct platform_config *config)
         return r;
     if (!pt.page->has_fsgsbase)
         pt.config.use_rewriting = false;
+    spin_init(pt.spin_cycles * 16000 / SPIN_NSEC, &pt.page->calm, pt_spin_changed);
     pt_notify_init();
     r = pt_reap_start();
     if (r < 0)

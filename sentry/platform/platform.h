@@ -151,9 +151,15 @@ void platform_interrupt(u32 thread);
 
 // --- Waiting ------------------------------------------------------------------------------------
 // The task loop's thread is about to sleep (or is back): its stub stops spinning and its CPU counts
-// as free. Called by sched_sleep around its host wait, with the running task's thread; 0 does nothing.
+// as free. Called by sched_sleep around its host wait, with the running task's thread; 0 does
+// nothing. Threads that wake each other in turn and work little in between are gathered on one CPU:
+// `waker_home` is what platform_home() said in the thread that ended the sleep.
 void platform_block_begin(u32 thread);
-void platform_block_end(u32 thread);
+void platform_block_end(u32 thread, u32 waker_home);
+
+// The CPU, plus 1, where one whom this thread wakes does best, since this one is about to sleep; 0:
+// anywhere.
+u32 platform_home(void);
 
 // The task loop's thread will answer in about `nsec`, without sleeping (it moves data): its stub may spin for so much
 // longer, within a bound. Called by sched_busy; 0 does nothing.

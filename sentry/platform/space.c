@@ -75,6 +75,7 @@ static int fork_from(struct pt_thread *parent, u32 *ret_as, u32 *ret_thread)
         return -ENOMEM;
     struct pt_thread *t = pt_thread_alloc(s);
     struct pt_expect e = {.kind = STUB_ANNOUNCE_FORK, .space = s, .thread = t};
+    pt_home_leave(parent);
     // Parent, child and we pass the CPU around: on one it takes half the time.
     pt_stub_sleep(parent);
     e.local = pt_cpu_bind(parent->tid, pt_cpu_current());
@@ -159,6 +160,7 @@ int platform_thread_new(u32 as, u32 creator, u32 *ret_thread)
 
     if (!s || !c || c->space != s)
         return -ESRCH;
+    pt_home_leave(c); // what is cloned inherits its CPUs
     t = take_parked(s);
     if (t) {
         r = thread_reuse(t, creator);
@@ -183,6 +185,7 @@ void platform_thread_exit(u32 thread)
     struct pt_thread *t = pt_thread_get(thread);
     if (!t)
         return;
+    pt_home_leave(t);
     __atomic_store_n(&t->handle, 0, __ATOMIC_RELEASE);
     pt_thread_idle(t);
     t->ctx->ident_on = 0;

@@ -9,6 +9,7 @@
 #include "host/process.h"
 #include "sentry/platform/internal.h"
 #include "sentry/sched/hold.h"
+#include "sentry/sched/spin.h"
 
 #define SIGNAL_SYS 31
 #define SPIN_NSEC 40000  // longest spin: a few times what a sleep and a wake-up cost
@@ -26,14 +27,27 @@ static u64 tsc(void)
     return __builtin_ia32_rdtsc();
 }
 
+// Threads that yield while they spin can share CPUs, one for each pair that hands over; others need
+// two.
+static void count_spinners(u32 active)
+{
+    u32 most = spin_is_calm() ? pt.cpu_count : pt.cpu_count / 2;
+    u32 no_spin = active > most;
+    if (__atomic_load_n(&pt.page->no_spin, __ATOMIC_RELAXED) != no_spin)
+        __atomic_store_n(&pt.page->no_spin, no_spin, __ATOMIC_RELAXED);
+}
+
+void pt_spin_changed(void)
+{
+    count_spinners(__atomic_load_n(&pt.active, __ATOMIC_RELAXED));
+}
+
 void pt_thread_busy(struct pt_thread *t)
 {
     if (t->active)
         return;
     t->active = true;
-    u32 n = __atomic_add_fetch(&pt.active, 1, __ATOMIC_RELAXED);
-    if (n * 2 > pt.cpu_count)
-        __atomic_store_n(&pt.page->no_spin, 1, __ATOMIC_RELAXED);
+    count_spinners(__atomic_add_fetch(&pt.active, 1, __ATOMIC_RELAXED));
 }
 
 void pt_thread_idle(struct pt_thread *t)
@@ -41,9 +55,7 @@ void pt_thread_idle(struct pt_thread *t)
     if (!t->active)
         return;
     t->active = false;
-    u32 n = __atomic_sub_fetch(&pt.active, 1, __ATOMIC_RELAXED);
-    if (n * 2 <= pt.cpu_count)
-        __atomic_store_n(&pt.page->no_spin, 0, __ATOMIC_RELAXED);
+    count_spinners(__atomic_sub_fetch(&pt.active, 1, __ATOMIC_RELAXED));
 }
 
 static bool may_spin(void)
@@ -88,6 +100,7 @@ static void send_interrupt(struct pt_thread *t, u32 handle)
 static bool sleep_for_stub(struct pt_thread *t, bool bounded)
 {
     static const struct timespec second = {.tv_sec = 1}, tick = {.tv_nsec = INTERRUPT_TICK_NS};
+    static const struct timespec brief = {.tv_nsec = HOME_RUN_NSEC};
     u32 *turn = &t->ctx->turn;
     u32 timeouts = 0, ticks = 0;
 
@@ -100,9 +113,14 @@ static bool sleep_for_stub(struct pt_thread *t, bool bounded)
         if (__atomic_load_n(&t->space->dead, __ATOMIC_ACQUIRE))
             return true;
         bool leaving = !bounded && __atomic_load_n(&t->interrupt, __ATOMIC_SEQ_CST);
-        int r = host_futex_wait(turn, TURN_STUB | TURN_SLEEPS, leaving ? &tick : &second, true);
+        const struct timespec *ts = t->home ? &brief : leaving ? &tick : &second;
+        int r = host_futex_wait(turn, TURN_STUB | TURN_SLEEPS, ts, true);
         if (r != -ETIMEDOUT)
             continue;
+        if (t->home) { // it computes: any CPU will do
+            pt_home_leave(t);
+            continue;
+        }
         if (bounded && ++timeouts == BOUND_SECONDS)
             return false;
         if (leaving && ++ticks == INTERRUPT_TICKS)
@@ -128,28 +146,52 @@ static void note_placement(struct pt_thread *t, bool slept)
         pt_cpu_follow(__atomic_load_n(&t->ctx->stub_cpu, __ATOMIC_RELAXED));
 }
 
+static bool has_turn(struct pt_thread *t)
+{
+    return !is_stubs(__atomic_load_n(&t->ctx->turn, __ATOMIC_ACQUIRE));
+}
+
+// True once it is no longer the stub's turn.
+static bool spin_for_stub(struct pt_thread *t, u64 start, u64 limit)
+{
+    u32 cpu = __atomic_load_n(&t->ctx->stub_cpu, __ATOMIC_RELAXED);
+    bool calm = spin_is_calm();
+
+    if (cpu == pt_cpu_current() && (!calm || !may_spin() || !spin_yield()))
+        return has_turn(t);
+    while (may_spin()) {
+        for (int i = 0; i < SPIN_LOOKS; i++) {
+            if (has_turn(t))
+                return true;
+            __builtin_ia32_pause();
+        }
+        if (calm && !spin_yield())
+            break;
+        u64 spun = tsc() - start;
+        if (spun > limit)
+            break;
+        if (calm)
+            continue;
+        // One that was woken and does not come may be waiting for our CPU.
+        cpu = __atomic_load_n(&t->ctx->stub_cpu, __ATOMIC_RELAXED);
+        if (cpu == pt_cpu_current() || (cpu == CPU_ASLEEP && spun > pt.spin_cycles / 4))
+            break;
+    }
+    return has_turn(t);
+}
+
 static bool wait_for_stub(struct pt_thread *t, bool bounded, bool spin)
 {
-    u32 *turn = &t->ctx->turn;
     u64 start = tsc(), limit = pt.spin_cycles >> t->misses;
     bool good = true, slept = false;
 
-    if (!spin || __atomic_load_n(&t->ctx->stub_cpu, __ATOMIC_RELAXED) == pt_cpu_current())
-        goto sleep;
-    while (may_spin()) {
-        for (int i = 0; i < 16; i++) {
-            if (!is_stubs(__atomic_load_n(turn, __ATOMIC_ACQUIRE)))
-                goto out;
-            __builtin_ia32_pause();
-        }
-        // One that was woken and does not come may be waiting for our CPU.
-        u64 spun = tsc() - start;
-        u32 cpu = __atomic_load_n(&t->ctx->stub_cpu, __ATOMIC_RELAXED);
-        if (spun > limit || cpu == pt_cpu_current() ||
-            (cpu == CPU_ASLEEP && spun > pt.spin_cycles / 4))
-            break;
+    if (t->home) {
+        good = sleep_for_stub(t, bounded);
+        t->event_time = tsc();
+        return good;
     }
-sleep:
+    if (spin && spin_for_stub(t, start, limit))
+        goto out;
     good = sleep_for_stub(t, bounded);
     slept = true;
 out:
@@ -165,7 +207,7 @@ static u32 stub_rounds(struct pt_thread *t)
     u64 now = tsc();
     if (t->event_time) // in the future if less was needed than was announced
         note_wait(&t->stub_misses, now > t->event_time ? now - t->event_time : 0);
-    return may_spin() ? pt.spin_rounds >> t->stub_misses : 0;
+    return may_spin() && !t->home ? (u32)pt.spin_cycles >> t->stub_misses : 0;
 }
 
 u32 pt_order(struct pt_thread *t, u32 order, u32 flags, bool bounded, struct pt_expect *expect)
@@ -173,6 +215,8 @@ u32 pt_order(struct pt_thread *t, u32 order, u32 flags, bool bounded, struct pt_
     struct stub_context *ctx = t->ctx;
 
     pt_thread_busy(t);
+    pt_home_check(t);
+    t->run_orders++;
     if (t->fp_load) {
         flags |= ORDER_FP_LOAD;
         t->fp_load = false;
@@ -402,14 +446,17 @@ void platform_block_begin(u32 thread)
         return;
     pt_stub_sleep(t);
     pt_thread_idle(t);
+    pt_home_rest(t);
     t->event_time = 0;
 }
 
-void platform_block_end(u32 thread)
+void platform_block_end(u32 thread, u32 waker_home)
 {
     struct pt_thread *t = pt_thread_get(thread);
-    if (t)
-        pt_thread_busy(t);
+    if (!t)
+        return;
+    pt_thread_busy(t);
+    pt_home_resume(t, waker_home);
 }
 
 void platform_busy(u32 thread, u64 nsec)
@@ -421,6 +468,6 @@ void platform_busy(u32 thread, u64 nsec)
     t->event_time += pt.spin_cycles * nsec / SPIN_NSEC;
     if (t->stub_misses >= BUSY_MISSES_MAX || !may_spin()) // what is said has not been true of late
         return;
-    u64 rounds = pt.spin_rounds * nsec / SPIN_NSEC;
-    __atomic_store_n(&t->ctx->spin, pt.spin_rounds + (u32)rounds, __ATOMIC_RELAXED);
+    u64 more = pt.spin_cycles * nsec / SPIN_NSEC;
+    __atomic_store_n(&t->ctx->spin, (u32)(pt.spin_cycles + more), __ATOMIC_RELAXED);
 }

@@ -258,6 +258,7 @@ int pt_zygote_make(void)
     pt.page->fp_features = pt.fp_features;
     pt.page->has_fsgsbase = getauxval(AT_HWCAP2) >> 1 & 1;
     pt.page->has_rdpid = pt_cpu_init();
+    pt.page->slow_yield = (u32)pt.spin_cycles / 2;
     pt_vdso_init();
     s = pt_space_alloc();
     t = s ? pt_thread_alloc(s) : NULL;

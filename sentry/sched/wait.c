@@ -4,14 +4,27 @@
 #include "base/bug.h"
 #include "host/host.h"
 #include "sentry/sched/hold.h"
+#include "sentry/sched/spin.h"
 
 // How often a sleep looks at its token before it goes to the host. A wake-up across CPUs costs many
 // microseconds, and most waits of a busy guest are short.
 #define SLEEP_SPINS 200
+#define SLEEP_SPINS_CALM 800 // while it can give way
 #define SLEEP_PROBES 64 // after so many sleeps one spins again
 
 __thread struct task *current;
 __thread struct sleeper *current_sleeper;
+
+// The platform's part of a sleep; not linked into every unit test.
+u32 platform_home(void) __attribute__((weak));
+void platform_block_begin(u32 thread) __attribute__((weak));
+void platform_block_end(u32 thread, u32 waker_home) __attribute__((weak));
+void platform_busy(u32 thread, u64 nsec) __attribute__((weak));
+
+static u32 home(void)
+{
+    return platform_home ? platform_home() : 0;
+}
 
 void waitq_init(struct waitq *q)
 {
@@ -117,8 +130,10 @@ u32 waitq_wake_some(struct waitq *q, u32 events, u32 count)
 void sched_wake(struct sleeper *s)
 {
     __atomic_store_n(&s->token, 1, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&s->asleep, __ATOMIC_SEQ_CST))
-        sched_wake_word(&s->token);
+    if (!__atomic_load_n(&s->asleep, __ATOMIC_SEQ_CST))
+        return;
+    __atomic_store_n(&s->waker_home, home(), __ATOMIC_RELAXED);
+    sched_wake_word(&s->token);
 }
 
 void sched_interrupt(struct sleeper *s)
@@ -150,34 +165,34 @@ static bool take_token(struct sleeper *s)
            __atomic_exchange_n(&s->token, 0, __ATOMIC_SEQ_CST);
 }
 
-// The platform's part of a sleep; not linked into every unit test.
-void platform_block_begin(u32 thread) __attribute__((weak));
-void platform_block_end(u32 thread) __attribute__((weak));
-void platform_busy(u32 thread, u64 nsec) __attribute__((weak));
-
 static int host_sleep(struct sleeper *s, const struct timespec *deadline)
 {
     u64 begin = __builtin_ia32_rdtsc();
     if (s->thread && platform_block_begin)
         platform_block_begin(s->thread);
+    __atomic_store_n(&s->waker_home, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&s->asleep, 1, __ATOMIC_SEQ_CST);
     int r = host_futex_wait_until(&s->token, 0, deadline, false);
     __atomic_store_n(&s->asleep, 0, __ATOMIC_SEQ_CST);
     if (s->thread && platform_block_end)
-        platform_block_end(s->thread);
+        platform_block_end(s->thread, __atomic_load_n(&s->waker_home, __ATOMIC_RELAXED));
     s->slept += __builtin_ia32_rdtsc() - begin;
     return r;
 }
 
-// How often to look first: what has not paid lately is left out, but for a try now and then.
+// How often to look first: what has not paid lately is left out, but for a try now and then. On a
+// CPU that the waker shares it never does.
 static int sleep_spins(struct sleeper *s)
 {
+    int looks = spin_is_calm() ? SLEEP_SPINS_CALM : SLEEP_SPINS;
+    if (home())
+        return 0;
     if (s->spin_misses < 2)
-        return SLEEP_SPINS;
+        return looks;
     if (s->spin_misses < SLEEP_PROBES)
         return 0;
     s->spin_misses = 1;
-    return SLEEP_SPINS;
+    return looks;
 }
 
 static int sleep_on(struct sleeper *s, s64 deadline, const u32 *stop)
@@ -206,6 +221,8 @@ static int sleep_on(struct sleeper *s, s64 deadline, const u32 *stop)
             spins = sleep_spins(s);
         }
         if (i < spins) {
+            if (i % SPIN_LOOKS == SPIN_LOOKS - 1 && spin_is_calm() && !spin_yield())
+                spins = i + 1;
             __builtin_ia32_pause();
             continue;
         }

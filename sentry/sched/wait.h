@@ -33,6 +33,7 @@ struct sleeper {
     u32 asleep;      // the thread is in the host's futex
     u64 slept;       // ticks of the time stamp counter spent there
     u32 thread;      // platform thread to tell of it; 0: none
+    u32 waker_home;  // platform_home of who ended the last sleep
     u32 spin_misses; // sleeps in a row that were not spared by looking at the token for a while first
 };
 
