@@ -220,7 +220,8 @@ static void visit_boot(struct codec *c, struct boot_message *m)
     m->role = visit_header(c, m->role ? m->role : BOOT_SENTRY);
     require(c, m->role == BOOT_SENTRY || m->role == BOOT_CONTAINER || m->role == BOOT_EXEC);
     if (c->mode == CODEC_DECODE)
-        m->log_fd = m->strace_fd = m->control_fd = m->listen_fd = m->snapshot_fd = m->memdir_fd = -1;
+        m->log_fd = m->strace_fd = m->control_fd = m->listen_fd = m->proc_net_fd = m->sys_net_fd =
+            m->snapshot_fd = m->memdir_fd = -1;
     codec_str(c, &m->id, 1024);
     codec_u32_max(c, &m->features, BOOT_FEATURES_ALL);
     visit_process(c, &m->process);

@@ -13,22 +13,29 @@
 // Builds the kernel that the message describes: arena, mounts, the init process with its image loaded.
 // Nothing of the guest runs yet. Runs inside the jail. `m` stays for the life of the sentry. 0, or a
 // negative errno after boot_explain has been told what failed (for an executable that cannot be
-// run, the errno alone says it: bailey words that message). Implemented by kernel/.
-int must_check kernel_boot(const struct boot_message *m);
+// run, the errno alone says it: bailey words that message).
+int must_check kernel_boot(struct boot_message *m);
 
-// Instead of kernel_boot, after a restore: kernel_run starts all tasks. Implemented by kernel/.
+// Instead of kernel_boot, after a restore: kernel_start starts all tasks.
 void kernel_boot_restored(void);
 
-// Starts init and returns when it has ended and no other process is left: its status as of wait(2).
-// Implemented by kernel/.
+// Runs the first container, once. -EALREADY, -ESRCH (it was killed before), -EAGAIN.
+int must_check kernel_start(void);
+
+// Returns when the first container's init has ended and no other process is left: its status as of wait(2).
 int must_check kernel_run(void);
 
 // What the message says of the network, for this process: at boot and before a restore. Implemented by kernel/.
 void boot_network(const struct boot_message *m);
 
 // What failed, in the words that the user is to read ("mount /data: no such file or directory").
-// The last call before kernel_boot fails counts. Truncated at 1 KiB.
+// The last call before kernel_boot fails counts. Truncated at 1 KiB. Each thread has words of its own; those of one without
+// a place for them (boot_explain_here) are lost.
 void boot_explain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+// The words of this thread go to `buf`, of BOOT_EXPLANATION_SIZE bytes (NULL: nowhere).
+#define BOOT_EXPLANATION_SIZE 1024
+void boot_explain_here(char *buf);
 
 // The text of boot_explain, or "".
 const char *boot_explanation(void);

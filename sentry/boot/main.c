@@ -21,19 +21,26 @@
 #include "sentry/syscalls/table.h"
 #include "sentry/snapshot/snapshot.h"
 
-static char explanation[1024];
+static __thread char *explanation;
 
 void boot_explain(const char *fmt, ...)
 {
     va_list ap;
+    if (!explanation)
+        return;
     va_start(ap, fmt);
-    vsnprintf(explanation, sizeof(explanation), fmt, ap);
+    vsnprintf(explanation, BOOT_EXPLANATION_SIZE, fmt, ap);
     va_end(ap);
+}
+
+void boot_explain_here(char *buf)
+{
+    explanation = buf;
 }
 
 const char *boot_explanation(void)
 {
-    return explanation;
+    return explanation ? explanation : "";
 }
 
 // Maps the boot message for good: its strings are used while the sandbox lives.
@@ -98,6 +105,11 @@ static int stage_jail(struct boot_message *m)
     return jail_close(m->features & BOOT_TRAP_VIOLATION);
 }
 
+static int stage_prepare(struct boot_message *m)
+{
+    return control_prepare();
+}
+
 static int stage_control(struct boot_message *m)
 {
     return control_start(m);
@@ -119,7 +131,7 @@ static int stage_kernel(struct boot_message *m)
 }
 
 static const struct stage stages[] = {
-    {"look at the jail", stage_jail_check}, {"open the memory directory", open_memdir},
+    {"open what control needs", stage_prepare}, {"look at the jail", stage_jail_check}, {"open the memory directory", open_memdir},
     {"start the platform", stage_platform}, {"close the jail", stage_jail},
     {"start the control thread", stage_control}, {NULL, stage_kernel},
 };
@@ -135,7 +147,7 @@ static int boot(struct boot_message *m)
         if (stages[i].name)
             snprintf(text, sizeof(text), "sentry: cannot %s: error %d", stages[i].name, -r);
         else
-            snprintf(text, sizeof(text), "%s", explanation);
+            snprintf(text, sizeof(text), "%s", boot_explanation());
         log_error("boot failed: %s (error %d)", text, -r);
         control_tell_failed(m->control_fd, r, text);
         return r;
@@ -146,6 +158,7 @@ static int boot(struct boot_message *m)
 int main(int argc, char **argv)
 {
     static struct boot_message m;
+    static char words[BOOT_EXPLANATION_SIZE];
     signal(SIGPIPE, SIG_IGN);
     // One heap: guests' state is in the arena, and to decide on more the allocator would look into /sys.
     mallopt(M_ARENA_MAX, 1);
@@ -160,10 +173,11 @@ int main(int argc, char **argv)
     log_init(m.log_fd, (enum log_level)m.log_level, "sentry");
     crash_init(m.log_fd, m.control_fd);
     log_debug("booting container %s", m.id);
+    boot_explain_here(words);
     if (boot(&m) < 0)
         return 1;
     control_tell_ready();
-    if (!control_wait_start())
+    if ((m.features & BOOT_AUTOSTART) && kernel_start() < 0)
         return 1;
     int status = kernel_run();
     log_debug("init ended with wait status 0x%x", status);

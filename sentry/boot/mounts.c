@@ -12,7 +12,7 @@
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/gofer/gofer.h"
 #include "sentry/fs/overlay/overlay.h"
-#include "sentry/kernel/task.h"
+#include "sentry/kernel/container.h"
 #include "sentry/vfs/path.h"
 
 static const u16 fs_of_kind[BOOT_MOUNT_KINDS] = {
@@ -105,10 +105,12 @@ static int mount_root(struct request *q)
 {
     struct task *t = current;
     q->m.flags &= ~(u32)MS_RDONLY; // set at the end: mount points may have to be made
-    int r = mount_ns_new(q->fs, &q->m, &the_kernel->mounts);
+    struct mount_ns *ns;
+    int r = mount_ns_new(q->fs, &q->m, &ns);
     if (r)
         return r;
-    t->fs = fs_context_new(the_kernel->mounts);
+    t->process->container->mounts = ns;
+    t->fs = fs_context_new(ns);
     return t->fs ? 0 : -ENOMEM;
 }
 

@@ -4,33 +4,36 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 
 #include "base/lock.h"
 #include "base/log.h"
 #include "host/host.h"
-#include "wire/control.h"
+#include "sentry/control/client.h"
+#include "sentry/kernel/container.h"
 
-#define CLIENTS_MAX 8 // connections to the listening socket at once; more wait in its backlog
-#define STACKS_MAX (256u << 10)
+#define WAITS_MAX 4096
+#define ENDING_MSEC 2000 // how long the sandbox' end waits for answers
 
-enum { START_WAITING, START_GO, START_CANCELLED };
+enum { ENDING_NOT, ENDING_ASKED, ENDING_DONE };
 
 static struct {
-    int start_fd, listen_fd;
-    int clients[CLIENTS_MAX]; // -1: free
-    u32 start;                // futex word: START_*
+    int start_fd, listen_fd, poke_fd, signal_fd;
+    bool ends_with_starter;   // BOOT_DIE_WITH_PARENT
+    u32 ready;                // atomic: requests are served
+    u32 poked;                // atomic: a poke is on its way
+    u32 waits_count;          // atomic
+    u32 ending;               // futex word: ENDING_*
+    struct control_wait *waits;
     struct mutex send_lock;   // RANK_LEAF: packets of different threads on start_fd
-} control = {.start_fd = -1, .listen_fd = -1};
+} control = {.start_fd = -1, .listen_fd = -1, .poke_fd = -1, .signal_fd = -1};
 
-static u8 packet_in[CONTROL_SIZE_MAX], packet_out[CONTROL_SIZE_MAX];
-static char stacks[STACKS_MAX];
-
-static int host_send(int fd, const void *buf, size_t size, int flags)
-{
-    return (int)host_sys(SYS_sendto, fd, buf, size, flags | MSG_NOSIGNAL, 0, 0);
-}
+// ---- what other threads tell ---------------------------------------------------------------------
 
 // Small messages, from any thread. The peer always reads; one that does not is not waited for.
 static void tell(int fd, const struct control_message *m)
@@ -40,13 +43,29 @@ static void tell(int fd, const struct control_message *m)
     if (fd < 0 || size < 0)
         return;
     mutex_lock(&control.send_lock, RANK_LEAF);
-    host_send(fd, buf, (size_t)size, 0);
+    client_send_packet(fd, buf, (size_t)size, 0);
     mutex_unlock(&control.send_lock);
+}
+
+static void poke(void)
+{
+    const u64 one = 1;
+    if (!__atomic_exchange_n(&control.poked, 1, __ATOMIC_SEQ_CST))
+        host_write(control.poke_fd, &one, sizeof(one));
+}
+
+void container_changed(void)
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); // what has changed, before the look for who waits
+    if (__atomic_load_n(&control.waits_count, __ATOMIC_SEQ_CST))
+        poke();
 }
 
 void control_tell_ready(void)
 {
+    __atomic_store_n(&control.ready, 1, __ATOMIC_SEQ_CST);
     tell(control.start_fd, &(struct control_message){.type = CONTROL_READY});
+    poke();
 }
 
 void control_tell_failed(int control_fd, int error, const char *text)
@@ -57,157 +76,208 @@ void control_tell_failed(int control_fd, int error, const char *text)
 
 void control_tell_exit(int wait_status)
 {
+    const struct timespec most = {ENDING_MSEC / 1000, 0};
+    u32 ending;
+    __atomic_store_n(&control.ending, ENDING_ASKED, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&control.waits_count, __ATOMIC_SEQ_CST)) {
+        poke();
+        while ((ending = __atomic_load_n(&control.ending, __ATOMIC_SEQ_CST)) == ENDING_ASKED)
+            if (host_futex_wait(&control.ending, ending, &most, false) == -ETIMEDOUT)
+                break;
+    }
     tell(control.start_fd, &(struct control_message){.type = CONTROL_EXIT,
                                                      .status = (u32)wait_status & 0xffff});
 }
 
-static void set_start(u32 value)
+// ---- answers that wait ---------------------------------------------------------------------------
+
+static void add_wait(struct control_wait *w)
 {
-    u32 waiting = START_WAITING;
-    if (__atomic_compare_exchange_n(&control.start, &waiting, value, false, __ATOMIC_ACQ_REL,
-                                    __ATOMIC_ACQUIRE))
-        host_futex_wake(&control.start, 1, false);
+    w->next = control.waits;
+    control.waits = w;
+    __atomic_add_fetch(&control.waits_count, 1, __ATOMIC_SEQ_CST);
 }
 
-bool control_wait_start(void)
+void control_wait_alone(struct control_wait *w)
 {
-    u32 v;
-    while ((v = __atomic_load_n(&control.start, __ATOMIC_ACQUIRE)) == START_WAITING)
-        host_futex_wait(&control.start, START_WAITING, NULL, false);
-    return v == START_GO;
+    w->gone = true;
+    add_wait(w);
 }
 
-// One packet of an answer. Waits for a slow reader no longer than a socket's buffer lasts: a full one
-// ends the connection.
-static bool answer(int fd, u32 id, int error, const char *text, bool more)
+// Looks at one; true when it is over.
+static bool look_at(struct control_wait *w)
 {
-    int size = control_encode(&(struct control_message){.type = CONTROL_REPLY, .id = id,
-                                                        .error = error, .text = text,
-                                                        .more = more},
-                              packet_out, sizeof(packet_out));
-    return size > 0 && host_send(fd, packet_out, (size_t)size, MSG_DONTWAIT) >= 0;
+    for (;;) {
+        struct control_message m = {.type = CONTROL_REPLY, .id = w->id, .container = "", .text = ""};
+        struct client *c = w->gone ? NULL : client_get(w->client, w->generation);
+        if (!c)
+            w->gone = true;
+        if (w->gone && !w->ops->lingers)
+            return true;
+        enum control_progress p = w->ops->look(w, &m);
+        if (c && (p == CONTROL_TELL || p == CONTROL_DONE) && !client_send(c, &m))
+            client_close(c);
+        if (p != CONTROL_TELL)
+            return p != CONTROL_NOT_YET;
+    }
 }
 
-static bool answer_stacks(int fd, u32 id)
+static void look_at_all(void)
+{
+    struct control_wait **p = &control.waits, *w;
+    while ((w = *p)) {
+        if (!look_at(w)) {
+            p = &w->next;
+            continue;
+        }
+        // Looking may have added others in front.
+        for (p = &control.waits; *p != w;)
+            p = &(*p)->next;
+        *p = w->next;
+        __atomic_sub_fetch(&control.waits_count, 1, __ATOMIC_SEQ_CST);
+        w->ops->free(w);
+    }
+    if (__atomic_load_n(&control.ending, __ATOMIC_SEQ_CST) == ENDING_ASKED && !control.waits) {
+        __atomic_store_n(&control.ending, ENDING_DONE, __ATOMIC_SEQ_CST);
+        host_futex_wake(&control.ending, 1, false);
+    }
+}
+
+// Until the first deadline, in ms; -1: none.
+static int next_look(void)
+{
+    s64 first = 0;
+    for (struct control_wait *w = control.waits; w; w = w->next)
+        if (w->deadline && (!first || w->deadline < first))
+            first = w->deadline;
+    if (!first)
+        return -1;
+    s64 left = first - sched_now();
+    return left <= 0 ? 0 : (int)min(left / 1000000 + 1, (s64)60000);
+}
+
+// ---- requests ------------------------------------------------------------------------------------
+
+static bool answer_long(struct client *c, struct control_call *call)
 {
     static char piece[CONTROL_TEXT_MAX / 2];
-    size_t size = min(kernel_control_stacks(stacks, sizeof(stacks)), sizeof(stacks)), done = 0;
+    size_t done = 0;
+    bool sent;
     do {
-        size_t n = min(size - done, sizeof(piece) - 1);
-        memcpy(piece, stacks + done, n);
+        size_t n = min(call->long_size - done, sizeof(piece) - 1);
+        memcpy(piece, call->long_text + done, n);
         piece[n] = 0;
         done += n;
-        if (!answer(fd, id, 0, piece, done < size))
-            return false;
-    } while (done < size);
-    return true;
+        call->reply.text = piece;
+        call->reply.more = done < call->long_size;
+        sent = client_send(c, &call->reply);
+    } while (sent && call->reply.more);
+    free(call->long_text);
+    return sent;
 }
 
 // Serves one request; false ends the connection.
-static bool serve(int fd, const struct control_message *m, int passed)
+static bool serve(struct client *c, const struct control_message *m)
 {
-    int r = -ENOSYS;
-    switch ((enum control_type)m->type) {
-    case CONTROL_START:
-        set_start(START_GO);
-        r = 0;
-        break;
-    case CONTROL_SIGNAL:
-        r = m->signal ? kernel_control_signal(m->pid, (int)m->signal, m->flags & CONTROL_FOREGROUND) : -EINVAL;
-        break;
-    case CONTROL_WINSIZE:
-        r = kernel_control_winsize(m->rows, m->columns);
-        break;
-    case CONTROL_STACKS:
-        return answer_stacks(fd, m->id);
-    case CONTROL_SNAPSHOT:
-        r = passed >= 0 ? kernel_control_snapshot(passed) : -EINVAL;
-        break;
-    case CONTROL_FDS:
-    case CONTROL_CREATE:
-    case CONTROL_EXEC:
-    case CONTROL_WAIT:
-    case CONTROL_PS:
-    case CONTROL_PAUSE:
-    case CONTROL_RESUME:
-    case CONTROL_STATE:
-    case CONTROL_STATS:
-    case CONTROL_UPDATE:
-    case CONTROL_DESTROY:
-    case CONTROL_EVENTS:
-        break; // -ENOSYS
-    case CONTROL_READY:
-    case CONTROL_FAILED:
-    case CONTROL_EXIT:
-    case CONTROL_REPLY:
+    if (m->type == CONTROL_FDS)
+        return true; // client.c has kept them
+    if (m->type == 0 || m->type >= CONTROL_READY)
         return false;
+    static struct control_call call;
+    call = (struct control_call){.m = m, .fds = c->fds, .fd_count = c->fd_count,
+                                 .reply = {.type = CONTROL_REPLY, .id = m->id}};
+    if (__atomic_load_n(&control.waits_count, __ATOMIC_RELAXED) < WAITS_MAX)
+        kernel_control_serve(&call);
+    else
+        call.reply.error = -EAGAIN;
+    client_drop_fds(c);
+    if (call.wait) {
+        call.wait->client = client_number(c);
+        call.wait->generation = c->generation;
+        call.wait->id = m->id;
+        add_wait(call.wait);
+        poke(); // it may have happened already
+        return true;
     }
-    // Id 0: no answer is wanted.
-    return m->id == 0 || answer(fd, m->id, r, "", false);
+    if (call.long_text)
+        return answer_long(c, &call);
+    return m->id == 0 || client_send(c, &call.reply); // id 0: no answer is wanted
 }
 
-// Reads one packet and serves it; false ends the connection. At most one descriptor comes along.
-static bool receive(int fd)
+static void receive(struct client *c)
 {
     struct control_message m;
-    u8 space[CMSG_SPACE(sizeof(int))];
-    struct iovec iov = {packet_in, sizeof(packet_in)};
-    struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = space,
-                       .msg_controllen = sizeof(space)};
-    int passed = -1;
-    long n = host_sys(SYS_recvmsg, fd, &h, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (n == -EAGAIN || n == -EINTR)
-        return true;
-    struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&h) : NULL;
-    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
-        c->cmsg_len == CMSG_LEN(sizeof(int)))
-        memcpy(&passed, CMSG_DATA(c), sizeof(int));
-    bool good = n > 0 && control_decode(packet_in, (size_t)n, &m) == 0 && serve(fd, &m, passed);
-    if (passed >= 0)
-        host_close(passed);
-    return good;
+    int r = client_receive(c, &m);
+    if (r == -EAGAIN)
+        return;
+    if (r == 0 && serve(c, &m))
+        return;
+    // The starter has gone (or talks nonsense): a sandbox that is not made yet ends, as does one that was to
+    // end with it; one that is goes on without it.
+    if (c->starter) {
+        control.start_fd = -1;
+        if (!__atomic_load_n(&control.ready, __ATOMIC_SEQ_CST) || control.ends_with_starter)
+            host_sys(SYS_exit_group, 1);
+    }
+    client_close(c);
+    poke(); // waits of it are to go
 }
 
-static void accept_client(void)
+static void read_signals(void)
 {
-    long fd = host_sys(SYS_accept4, control.listen_fd, 0, 0, SOCK_CLOEXEC);
-    if (fd < 0)
-        return;
-    for (u32 i = 0; i < CLIENTS_MAX; i++) {
-        if (control.clients[i] < 0) {
-            control.clients[i] = (int)fd;
-            return;
-        }
-    }
-    host_close((int)fd);
+    struct signalfd_siginfo info;
+    while (host_read(control.signal_fd, &info, sizeof(info)) == (long)sizeof(info))
+        if (__atomic_load_n(&control.ready, __ATOMIC_SEQ_CST))
+            kernel_control_host_signal((int)info.ssi_signo);
 }
 
 static void *control_main(void *unused)
 {
-    struct pollfd fds[CLIENTS_MAX + 2];
+    struct pollfd fds[CLIENTS_MAX + 3];
+    u32 numbers[CLIENTS_MAX];
     for (;;) {
-        fds[0] = (struct pollfd){.fd = control.start_fd, .events = POLLIN};
-        fds[1] = (struct pollfd){.fd = control.listen_fd, .events = POLLIN};
-        for (u32 i = 0; i < CLIENTS_MAX; i++)
-            fds[i + 2] = (struct pollfd){.fd = control.clients[i], .events = POLLIN};
-        if (host_sys(SYS_ppoll, fds, array_size(fds), 0, 0, 0) < 0)
+        bool ready = __atomic_load_n(&control.ready, __ATOMIC_SEQ_CST);
+        u32 n = client_fill_poll(fds + 3, numbers);
+        fds[0] = (struct pollfd){.fd = control.poke_fd, .events = POLLIN};
+        fds[1] = (struct pollfd){.fd = control.signal_fd, .events = POLLIN};
+        fds[2] = (struct pollfd){.fd = ready ? control.listen_fd : -1, .events = POLLIN};
+        int msec = next_look();
+        struct timespec most = {msec / 1000, msec % 1000 * 1000000};
+        long r = host_sys(SYS_ppoll, fds, n + 3, msec < 0 ? NULL : &most, 0, 0);
+        if (r < 0)
             continue;
-        for (u32 i = 0; i < CLIENTS_MAX; i++) {
-            if (fds[i + 2].revents && !receive(fds[i + 2].fd)) {
-                host_close(fds[i + 2].fd);
-                control.clients[i] = -1;
-            }
+        if (fds[0].revents) {
+            u64 count;
+            __atomic_store_n(&control.poked, 0, __ATOMIC_SEQ_CST);
+            host_read(control.poke_fd, &count, sizeof(count));
         }
         if (fds[1].revents)
-            accept_client();
-        // The starter has gone (or talks nonsense): a sandbox that never started ends, one that runs goes on
-        // without it, unless it was to die with its parent, which the host sees to.
-        if (fds[0].revents && !receive(control.start_fd)) {
-            control.start_fd = -1;
-            set_start(START_CANCELLED);
-        }
+            read_signals();
+        for (u32 i = 0; i < n; i++)
+            if (fds[i + 3].revents)
+                receive(client_at(numbers[i]));
+        if (fds[2].revents)
+            client_accept(control.listen_fd);
+        look_at_all();
     }
     return NULL;
+}
+
+// ---- starting ------------------------------------------------------------------------------------
+
+int control_prepare(void)
+{
+    sigset_t set;
+    sigfillset(&set);
+    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS, SIGTRAP};
+    for (u32 i = 0; i < array_size(own); i++)
+        sigdelset(&set, own[i]);
+    pthread_sigmask(SIG_BLOCK, &set, NULL); // and so in every thread to come
+    sigdelset(&set, SIGCHLD); // of stubs
+    sigdelset(&set, SIGPIPE);
+    control.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    control.poke_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    return control.signal_fd < 0 || control.poke_fd < 0 ? -errno : 0;
 }
 
 int control_start(const struct boot_message *m)
@@ -216,10 +286,9 @@ int control_start(const struct boot_message *m)
     pthread_t thread;
     control.start_fd = m->control_fd;
     control.listen_fd = m->listen_fd;
-    for (u32 i = 0; i < CLIENTS_MAX; i++)
-        control.clients[i] = -1;
-    if (m->features & BOOT_AUTOSTART)
-        control.start = START_GO;
+    control.ends_with_starter = m->features & BOOT_DIE_WITH_PARENT;
+    if (m->control_fd >= 0)
+        client_add(m->control_fd)->starter = true;
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, 64 << 10);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "sentry/arena/arena.h"
 #include "sentry/ipc/ipc.h"
+#include "sentry/kernel/container.h"
 #include "sentry/kernel/exit.h"
 #include "sentry/kernel/seccomp.h"
 #include "sentry/kernel/session.h"
@@ -53,35 +54,15 @@ static int check_flags(struct task *t, const struct guest_clone_args *a)
 static int check_limits(struct task *t)
 {
     struct kernel *k = the_kernel;
-    if (__atomic_load_n(&k->task_count, __ATOMIC_RELAXED) >= k->task_limit)
+    struct container *box = t->process->container;
+    if (__atomic_load_n(&k->task_count, __ATOMIC_RELAXED) >= k->task_limit ||
+        __atomic_load_n(&box->task_count, __ATOMIC_RELAXED) >= box->task_limit)
         return -EAGAIN;
     if (t->user && t->user->uid != 0 && !task_capable(t, 24) && !task_capable(t, 21) &&
         __atomic_load_n(&t->user->processes, __ATOMIC_RELAXED) >=
             process_rlimit(t->process, RLIMIT_NPROC))
         return -EAGAIN;
     return 0;
-}
-
-static struct process *process_new(void)
-{
-    struct process *p = arena_alloc(sizeof(*p));
-    if (!p)
-        return NULL;
-    ref_init(&p->ref);
-    list_init(&p->children);
-    list_init(&p->sibling);
-    list_init(&p->all_node);
-    list_init(&p->pgrp_node);
-    list_init(&p->session_node);
-    list_init(&p->threads);
-    list_init(&p->posix_timers);
-    waitq_init(&p->wait_queue);
-    sigpending_init(&p->pending);
-    timer_init(&p->itimer_real, TIMER_ITIMER);
-    timer_init(&p->cpu_timer, TIMER_CPU);
-    p->dumpable = 1;
-    p->start_time = sched_now();
-    return p;
 }
 
 // What a thread copies of its creator.
@@ -135,7 +116,7 @@ static int copy_process(struct task *t, struct task *c, const struct guest_clone
         c->process = process_ref(old);
         return 0;
     }
-    p = process_new();
+    p = process_new(old->container);
     if (!p)
         return -ENOMEM;
     c->process = p; // owns the first reference; the tree takes its own
@@ -196,8 +177,9 @@ static void link_process_locked(struct task *t, struct task *c, u64 flags)
     p->tgid = c->tid;
     c->pid->process = p;
     p->parent = parent;
-    p->parent_tgid = parent->tgid;
-    list_push(&parent->children, &p->sibling);
+    p->parent_tgid = parent ? parent->tgid : 0;
+    if (parent)
+        list_push(&parent->children, &p->sibling);
     list_push(&the_kernel->processes, &p->all_node);
     group_join_locked(p, me->pgrp);
     session_join_locked(p, me->session);
@@ -210,7 +192,8 @@ static void link_process_locked(struct task *t, struct task *c, u64 flags)
 static int link_locked(struct task *t, struct task *c, u64 flags)
 {
     struct process *p = c->process;
-    if (the_kernel->task_count >= the_kernel->task_limit)
+    if (the_kernel->task_count >= the_kernel->task_limit ||
+        p->container->task_count >= p->container->task_limit)
         return -EAGAIN;
     if (t->process->group_exit)
         return -ERESTARTNOINTR;
@@ -233,6 +216,7 @@ static int link_locked(struct task *t, struct task *c, u64 flags)
     if (!(flags & CLONE_THREAD))
         link_process_locked(t, c, flags);
     the_kernel->task_count++;
+    p->container->task_count++;
     if (c->user)
         __atomic_add_fetch(&c->user->processes, 1, __ATOMIC_RELAXED);
     return 0;
@@ -318,50 +302,4 @@ fail:
         discard(c);
     runner_release(runner);
     return r;
-}
-
-int process_new_init(struct task **ret)
-{
-    struct kernel *k = the_kernel;
-    struct process *p = process_new();
-    struct task *t = task_new();
-    struct cred *cred = cred_new();
-    struct session *s = NULL;
-
-    if (!p || !t || !cred)
-        return -ENOMEM; // boot fails: nothing is given back
-    p->sighand = sighand_new();
-    t->process = p;
-    t->cred = cred;
-    t->user = user_get(0);
-    if (!p->sighand || !t->user)
-        return -ENOMEM;
-    mutex_lock(&k->tasks_lock, RANK_TASKS);
-    struct pid *pid = pid_alloc_locked();
-    if (pid)
-        s = session_new(pid);
-    if (s) {
-        t->tid = p->tgid = pid->nr;
-        t->pid = pid_ref(pid);
-        p->pid = pid_ref(pid);
-        pid->task = t;
-        pid->process = process_ref(p);
-        group_join_locked(p, pid);
-        session_join_locked(p, s);
-        session_unref(s);
-        list_push(&p->threads, &t->thread_node);
-        p->thread_count = 1;
-        p->leader = t;
-        p->is_init = 1;
-        k->init = process_ref(p);
-        list_push(&k->processes, &p->all_node);
-        k->task_count++;
-        k->forks++;
-        t->user->processes++;
-    }
-    mutex_unlock(&k->tasks_lock);
-    if (!s)
-        return -ENOMEM;
-    *ret = t;
-    return 0;
 }

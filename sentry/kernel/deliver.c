@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "host/host.h"
 #include "sentry/arena/arena.h"
+#include "sentry/kernel/container.h"
 #include "sentry/kernel/exit.h"
 #include "sentry/kernel/session.h"
 #include "sentry/kernel/siginternal.h"
@@ -11,9 +12,16 @@
 
 // ---- parking ------------------------------------------------------------------------------------
 
+bool task_must_park(struct task *t)
+{
+    return __atomic_load_n(&the_kernel->stop_requested, __ATOMIC_SEQ_CST) ||
+           __atomic_load_n(&t->process->container->pause_requested, __ATOMIC_SEQ_CST);
+}
+
 void task_park(struct task *t)
 {
     struct kernel *k = the_kernel;
+    struct container *c = t->process->container;
     if (!t->fp)
         t->fp = arena_alloc(platform_fp_size());
     if (!t->fp || platform_fp_get(t->thread, t->fp))
@@ -24,12 +32,15 @@ void task_park(struct task *t)
     mutex_lock(&k->tasks_lock, RANK_TASKS);
     __atomic_store_n(&t->state, TASK_PARKED, __ATOMIC_RELAXED);
     k->parked++;
+    c->parked++;
     mutex_unlock(&k->tasks_lock);
     __atomic_add_fetch(&k->stop_sequence, 1, __ATOMIC_SEQ_CST);
     host_futex_wake(&k->stop_sequence, INT32_MAX, false);
+    if (__atomic_load_n(&c->pause_requested, __ATOMIC_SEQ_CST))
+        container_changed();
     for (;;) {
         sched_clear_interrupt(&t->sleeper);
-        if (!__atomic_load_n(&k->stop_requested, __ATOMIC_SEQ_CST))
+        if (!task_must_park(t))
             break;
         // One that is to die leaves even so: a sibling that execs may wait for it before it can park.
         if (t->process->group_exit || t->dying)
@@ -39,6 +50,7 @@ void task_park(struct task *t)
     }
     mutex_lock(&k->tasks_lock, RANK_TASKS);
     k->parked--;
+    c->parked--;
     __atomic_store_n(&t->state, state, __ATOMIC_RELAXED);
     mutex_unlock(&k->tasks_lock);
     t->fp_saved = 0;
@@ -225,7 +237,6 @@ static bool take_one(struct task *t)
 
 bool signal_deliver(struct task *t)
 {
-    struct kernel *k = the_kernel;
     struct process *p = t->process;
 
     for (;;) {
@@ -236,7 +247,7 @@ bool signal_deliver(struct task *t)
             mutex_unlock(&p->lock);
             return false;
         }
-        if (unlikely(__atomic_load_n(&k->stop_requested, __ATOMIC_SEQ_CST))) {
+        if (unlikely(task_must_park(t))) {
             mutex_unlock(&p->lock);
             task_park(t);
             continue;

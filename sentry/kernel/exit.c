@@ -8,6 +8,7 @@
 #include "sentry/fs/tty/job.h"
 #include "sentry/ipc/ipc.h"
 #include "sentry/kernel/clock.h"
+#include "sentry/kernel/container.h"
 #include "sentry/kernel/futex.h"
 #include "sentry/kernel/posix_timer.h"
 #include "sentry/kernel/session.h"
@@ -63,6 +64,7 @@ void process_reap_locked(struct process *p)
 {
     if (p->parent)
         process_inherit_usage_locked(p->parent, p);
+    cpu_usage_add(&p->container->dead, &p->dead);
     p->reaped = 1;
     list_remove(&p->sibling);
     list_remove(&p->all_node);
@@ -98,7 +100,7 @@ static struct process *new_parent_locked(struct process *dead)
         if (a->subreaper && !a->zombie && !a->group_exit)
             return a;
     }
-    struct process *init = the_kernel->init;
+    struct process *init = dead->container->init;
     return init && init != dead && !init->zombie ? init : NULL;
 }
 
@@ -135,27 +137,13 @@ static void orphan_children_locked(struct process *p)
     }
 }
 
-// The sandbox ends with its init: everybody else is killed.
-static void init_ended_locked(struct process *init)
-{
-    struct process *p;
-    struct guest_siginfo info;
-    the_kernel->init_status = init->exit_status;
-    __atomic_store_n(&the_kernel->init_ended, 1, __ATOMIC_SEQ_CST);
-    siginfo_kernel(&info, SIGKILL);
-    list_for_each(p, &the_kernel->processes, all_node)
-        if (p != init)
-            signal_send_process_outside(p, &info);
-}
-
 static void become_zombie_locked(struct process *p)
 {
     p->exit_status = p->exit_code;
     p->zombie = 1;
     p->wait_stopped = p->wait_continued = 0;
     group_check_orphan_locked(p, NULL);
-    if (p->is_init)
-        init_ended_locked(p);
+    container_process_ended_locked(p);
     orphan_children_locked(p);
     p->pid->exit_status = p->exit_status;
     __atomic_store_n(&p->pid->ended, 1, __ATOMIC_SEQ_CST);
@@ -279,12 +267,17 @@ void task_exit(struct task *t)
     k->task_count--;
     if (last)
         become_zombie_locked(p);
+    container_task_gone_locked(p->container);
     bool all_gone = k->task_count == 0;
     mutex_unlock(&k->tasks_lock);
     pid_unref(t->pid);
     if (last)
         posix_timers_exit(p); // two last threads may have left at once
     process_unref(p);
+    if (last && p == p->container->init)
+        containers_start_killed();
+    if (last)
+        container_changed();
     if (__atomic_load_n(&k->stop_requested, __ATOMIC_SEQ_CST)) {
         __atomic_add_fetch(&k->stop_sequence, 1, __ATOMIC_SEQ_CST);
         host_futex_wake(&k->stop_sequence, INT32_MAX, false);

@@ -4,7 +4,7 @@
 #include "host/host.h"
 #include "sentry/arena/arena.h"
 #include "sentry/ipc/ipc.h"
-#include "sentry/kernel/task.h"
+#include "sentry/kernel/container.h"
 
 struct kernel *the_kernel;
 
@@ -20,6 +20,7 @@ int kernel_init(void)
     for (u32 i = 0; i < USER_HASH_SIZE; i++)
         list_init(&k->users[i]);
     list_init(&k->processes);
+    list_init(&k->containers);
     k->pid_max = PID_NUMBER_DEFAULT_MAX;
     k->task_limit = PID_NUMBER_DEFAULT_MAX;
     k->cpu_count = 1;
@@ -28,9 +29,6 @@ int kernel_init(void)
     int r = host_random(k->boot_id, sizeof(k->boot_id));
     if (r)
         return r;
-    k->ipc = ipc_ns_new();
-    if (!k->ipc)
-        return -ENOMEM;
     arena_set_root(k);
     the_kernel = k;
     return 0;
@@ -38,7 +36,7 @@ int kernel_init(void)
 
 struct ipc_ns *ipc_ns_current(void)
 {
-    return the_kernel->ipc;
+    return container_current()->ipc;
 }
 
 void kernel_attach(void)
@@ -92,4 +90,5 @@ void kernel_kill_all(void)
     list_for_each(p, &k->processes, all_node)
         signal_send_process_outside(p, &info);
     mutex_unlock(&k->tasks_lock);
+    containers_start_killed();
 }

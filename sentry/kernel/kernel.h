@@ -12,8 +12,7 @@ struct process;
 struct task;
 struct pid;
 struct vfs;
-struct mount_ns;
-struct ipc_ns;
+struct container;
 
 #define KERNEL_RELEASE "6.1.0-bailey"
 #define KERNEL_VERSION "#1 SMP bailey " BAILEY_VERSION
@@ -36,13 +35,8 @@ struct kernel {
     u32 task_count;     // live tasks, guarded by tasks_lock (read atomically)
     u32 task_limit;     // of the sandbox; new tasks beyond it meet EAGAIN
     struct list processes; // all that are not yet reaped
-    struct process *init;
+    struct list containers; // in the order of making; guarded by tasks_lock
     struct vfs *vfs;
-    struct mount_ns *mounts;
-    struct ipc_ns *ipc; // System V IPC
-
-    struct mutex uts_lock; // RANK_LEAF
-    char hostname[UTS_NAME_MAX + 1], domainname[UTS_NAME_MAX + 1];
 
     struct mutex user_lock; // RANK_LEAF: the table of users and their counts
     struct list users[USER_HASH_SIZE];
@@ -55,8 +49,8 @@ struct kernel {
     s64 boot_monotonic; // sched_now() when the sandbox began
     s64 boot_realtime;
     u64 forks;          // processes ever made
-    s32 init_status;    // wait status of init; valid once `ended` is 1
-    u32 ended;          // futex word: 1 once init has ended and no task is left
+    s32 init_status;    // wait status of the first container's init; valid once `ended` is 1
+    u32 ended;          // futex word: 1 once that has ended and no task is left
     u32 init_ended;
     u8 boot_id[16];
     u32 cpu_count;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tasks after a restore: all that a task has in this process is made anew, from what the arena says.
 #include "base/log.h"
+#include "sentry/kernel/container.h"
 #include "sentry/kernel/exit.h"
 #include "sentry/kernel/siginternal.h"
 #include "sentry/kernel/task.h"
@@ -49,7 +50,7 @@ static int revive_task(struct task *t)
     t->thread = thread;
     t->sleeper.thread = thread;
     t->sleeper.token = t->sleeper.asleep = 0;
-    t->state = TASK_RUNNING;
+    t->state = t == t->process->container->waiting ? TASK_PARKED : TASK_RUNNING;
     t->regs_dirty = 1;
     t->guest_since = 0;
     __atomic_or_fetch(&t->work, TASK_WORK_SIGNAL, __ATOMIC_SEQ_CST);
@@ -61,11 +62,18 @@ int kernel_revive(void)
     struct kernel *k = the_kernel;
     k->stop_requested = 0;
     k->parked = 0;
+    struct container *c;
+    list_for_each(c, &k->containers, node) {
+        c->parked = c->waiting ? 1 : 0;
+        k->parked += c->parked;
+    }
     return each_task(revive_task);
 }
 
 static int start_task(struct task *t)
 {
+    if (t == t->process->container->waiting)
+        return 0;
     struct runner *r = runner_reserve();
     if (!r)
         return -EAGAIN;

@@ -25,6 +25,8 @@
 struct runner {
     u32 state; // futex word
     struct task *task;
+    int (*prepare)(void *arg); // runner_start_prepared
+    void *arg;
     struct runner *next; // idle list
 };
 enum runner_state { RUNNER_IDLE, RUNNER_GO, RUNNER_QUIT };
@@ -147,7 +149,7 @@ static void wait_for_vfork(struct task *t)
             continue;
         if (t->process->group_exit || t->dying)
             return;
-        if (__atomic_load_n(&the_kernel->stop_requested, __ATOMIC_SEQ_CST))
+        if (task_must_park(t))
             task_park(t);
         sched_clear_interrupt(&t->sleeper);
         if (t->process->group_exit || t->dying)
@@ -188,10 +190,18 @@ static void task_loop(struct task *t)
 
 // ---- host threads ----------------------------------------------------------------------------------
 
-static void run_task(struct task *t)
+static void run_task(struct task *t, int (*prepare)(void *arg), void *arg)
 {
     task_make_current(t);
-    task_refresh_identity(t);
+    int r = prepare ? prepare(arg) : 0;
+    if (r == RUNNER_LEAVE) {
+        task_make_current(NULL);
+        return;
+    }
+    if (r)
+        process_exit_group(t->process, 127 << 8);
+    if (t->thread)
+        task_refresh_identity(t);
     if (t->fp_saved && t->fp) { // restored from a snapshot
         if (platform_fp_set(t->thread, t->fp))
             log_warn("task %d: its FP state was refused", t->tid);
@@ -230,8 +240,9 @@ static void *runner_main(void *arg)
             host_futex_wait(&r->state, RUNNER_IDLE, NULL, false);
         if (state == RUNNER_QUIT)
             break;
-        run_task(r->task);
+        run_task(r->task, r->prepare, r->arg);
         r->task = NULL;
+        r->prepare = NULL;
         if (!runner_rest(r))
             break;
     }
@@ -279,6 +290,13 @@ void runner_start(struct runner *r, struct task *t)
     r->task = t;
     __atomic_store_n(&r->state, RUNNER_GO, __ATOMIC_SEQ_CST);
     host_futex_wake(&r->state, 1, false);
+}
+
+void runner_start_prepared(struct runner *r, struct task *t, int (*prepare)(void *arg), void *arg)
+{
+    r->prepare = prepare;
+    r->arg = arg;
+    runner_start(r, t);
 }
 
 void runner_release(struct runner *r)

@@ -3,7 +3,8 @@
 #include "sentry/kernel/session.h"
 
 #include "sentry/arena/arena.h"
-#include "sentry/fs/tty/job.h"
+#include "sentry/fs/tty/tty.h"
+#include "sentry/kernel/container.h"
 #include "sentry/kernel/siginternal.h"
 
 struct session *session_new(struct pid *pid)
@@ -254,6 +255,24 @@ int job_set_tty(struct tty *tty)
     }
     mutex_unlock(&the_kernel->tasks_lock);
     return r;
+}
+
+int job_take_terminal(struct tty *tty)
+{
+    int r = job_set_tty(tty);
+    if (!r)
+        tty_set_session(tty, job_current_session(), job_current_pgrp());
+    return r;
+}
+
+struct tty *job_container_console(void)
+{
+    return container_current()->console;
+}
+
+void job_console_closed(void)
+{
+    container_changed();
 }
 
 void job_clear_tty(s32 session)

@@ -32,7 +32,8 @@ int signal_send_queue(struct process *p, struct task *t, struct sigqueue *q); //
 // Tells the parent of `p` (tasks_lock held): CLD_STOPPED, CLD_CONTINUED, CLD_EXITED ...
 void signal_tell_parent_locked(struct process *p, int code, int status);
 
-// kernel_stop_all is at work: the current task waits at its boundary until all go on.
+// kernel_stop_all is at work or the container is paused: the current task waits at its boundary until all go on.
+bool task_must_park(struct task *t);
 void task_park(struct task *t);
 
 // Builds the frame of a handler. -EFAULT.

@@ -7,6 +7,7 @@
 #include "sentry/arena/arena.h"
 #include "sentry/fs/tty/job.h"
 #include "sentry/kernel/clock.h"
+#include "sentry/kernel/container.h"
 #include "sentry/kernel/exit.h"
 #include "sentry/kernel/seccomp.h"
 #include "sentry/kernel/session.h"
@@ -32,6 +33,29 @@ struct task *task_new(void)
     t->regs_dirty = 1;
     t->work = TASK_WORK_SIGNAL;
     return t;
+}
+
+struct process *process_new(struct container *c)
+{
+    struct process *p = arena_alloc(sizeof(*p));
+    if (!p)
+        return NULL;
+    ref_init(&p->ref);
+    p->container = container_ref(c);
+    list_init(&p->children);
+    list_init(&p->sibling);
+    list_init(&p->all_node);
+    list_init(&p->pgrp_node);
+    list_init(&p->session_node);
+    list_init(&p->threads);
+    list_init(&p->posix_timers);
+    waitq_init(&p->wait_queue);
+    sigpending_init(&p->pending);
+    timer_init(&p->itimer_real, TIMER_ITIMER);
+    timer_init(&p->cpu_timer, TIMER_CPU);
+    p->dumpable = 1;
+    p->start_time = sched_now();
+    return p;
 }
 
 struct task *task_ref(struct task *t)
@@ -71,6 +95,7 @@ void process_unref(struct process *p)
         sighand_unref(p->sighand);
     session_unref(p->session);
     pid_unref(p->pid);
+    container_unref(p->container);
     arena_free(p);
 }
 
@@ -235,7 +260,7 @@ void task_usage(struct task *t, struct cpu_usage *ret)
         ret->user += clock_ticks_to_ns(now - since);
 }
 
-static void usage_add(struct cpu_usage *to, const struct cpu_usage *u)
+void cpu_usage_add(struct cpu_usage *to, const struct cpu_usage *u)
 {
     to->user += u->user;
     to->system += u->system;
@@ -252,7 +277,7 @@ void process_usage_locked(struct process *p, struct cpu_usage *ret)
     list_for_each(t, &p->threads, thread_node) {
         struct cpu_usage u;
         task_usage(t, &u);
-        usage_add(ret, &u);
+        cpu_usage_add(ret, &u);
     }
 }
 
@@ -275,14 +300,14 @@ void process_bury_usage_locked(struct process *p, struct task *t)
 {
     struct cpu_usage u;
     task_usage(t, &u);
-    usage_add(&p->dead, &u);
+    cpu_usage_add(&p->dead, &u);
 }
 
 // Adds a reaped child's use to its parent's (tasks_lock held).
 void process_inherit_usage_locked(struct process *parent, struct process *child)
 {
-    usage_add(&parent->children_usage, &child->dead);
-    usage_add(&parent->children_usage, &child->children_usage);
+    cpu_usage_add(&parent->children_usage, &child->dead);
+    cpu_usage_add(&parent->children_usage, &child->children_usage);
     u64 rss = max(child->max_rss, child->children_max_rss);
     parent->children_max_rss = max(parent->children_max_rss, rss);
 }

@@ -161,6 +161,7 @@ struct process {
     struct ref ref;
     struct mutex lock;        // RANK_SIGHAND
     struct pid *pid;          // does not change
+    struct container *container; // the same; referenced
     s32 tgid;
     s32 parent_tgid;          // getppid(2), atomic
 
@@ -225,6 +226,9 @@ struct process {
     u32 mdwe;
 };
 
+// A process of a container (a reference of its own), of no tree yet. NULL.
+struct process *process_new(struct container *c) must_check;
+
 // A new task with everything zero but what must not be; of no process yet. NULL.
 struct task *task_new(void) must_check;
 struct task *task_ref(struct task *t);
@@ -268,6 +272,7 @@ char task_state_char(struct task *t); // R S T Z
 
 // CPU time used so far. ns.
 void task_usage(struct task *t, struct cpu_usage *ret);
+void cpu_usage_add(struct cpu_usage *to, const struct cpu_usage *u);
 void process_usage(struct process *p, struct cpu_usage *ret);          // all its threads, dead ones too
 void process_children_usage(struct process *p, struct cpu_usage *ret); // waited for
 
@@ -298,10 +303,6 @@ long task_clone(struct task *t, const struct guest_clone_args *args);
 void process_exit_group(struct process *p, s32 wait_status);
 // The current task's end: everything but the host thread itself. Called by the loop.
 void task_exit(struct task *t);
-// The first process of the sandbox, with one task, without mm, files and fs, as root with no capabilities: boot fills
-// the rest in. It is kernel->init. -ENOMEM.
-int process_new_init(struct task **ret) must_check;
-
 // execve(2) by the current task: 0 (its registers are the new program's) or -errno. Strings are the
 // sentry's copies.
 struct loader_strings;
@@ -313,6 +314,10 @@ long task_exec(struct task *t, int dirfd, const char *name, u32 flags,
 struct runner;
 struct runner *runner_reserve(void) must_check;
 void runner_start(struct runner *r, struct task *t);
+// The same; the thread first calls `prepare` with the task current. When that fails, the task's process ends; when it
+// returns RUNNER_LEAVE, the task stays for another runner.
+#define RUNNER_LEAVE 1
+void runner_start_prepared(struct runner *r, struct task *t, int (*prepare)(void *arg), void *arg);
 void runner_release(struct runner *r);
 
 // Sets this host thread's current task and what hangs off it (boot and the task loop); NULL: none.
@@ -321,7 +326,7 @@ void task_make_current(struct task *t);
 // Has the task look at its work before it goes (back) to the guest: interrupts its sleep or the guest.
 void task_kick(struct task *t);
 
-// kernel_run's end: waits until init has ended and all tasks are gone.
+// kernel_run's end: waits until the first container's init has ended and all tasks are gone.
 s32 kernel_wait_ended(void);
 
 // ---- limits and users ----------------------------------------------------------------------------

@@ -149,6 +149,9 @@ int platform_switch(u32 thread, struct user_regs *regs, u32 flags,
 // the next call returns INTERRUPT at once). Any thread may call it; a stale handle does nothing.
 void platform_interrupt(u32 thread);
 
+// The host's number, in the sentry's PID namespace, of the process that a thread's guest code runs in; 0: none.
+int platform_host_pid(u32 thread);
+
 // --- Waiting ------------------------------------------------------------------------------------
 // The task loop's thread is about to sleep (or is back): its stub stops spinning and its CPU counts
 // as free. Called by sched_sleep around its host wait, with the running task's thread; 0 does

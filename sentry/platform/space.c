@@ -180,6 +180,13 @@ int platform_thread_new(u32 as, u32 creator, u32 *ret_thread)
     return 0;
 }
 
+int platform_host_pid(u32 thread)
+{
+    struct pt_thread *t = pt_thread_get(thread);
+    struct pt_space *s = t ? t->space : NULL;
+    return s ? __atomic_load_n(&s->pid, __ATOMIC_RELAXED) : 0;
+}
+
 void platform_thread_exit(u32 thread)
 {
     struct pt_thread *t = pt_thread_get(thread);

@@ -13,7 +13,7 @@
 #include "sentry/fs/tty/tty.h"
 #include "sentry/kernel/clock.h"
 #include "sentry/kernel/posix_timer.h"
-#include "sentry/kernel/task.h"
+#include "sentry/kernel/container.h"
 #include "sentry/mm/memfile.h"
 #include "sentry/mm/mm.h"
 #include "sentry/platform/platform.h"
@@ -144,8 +144,11 @@ static int reattach_mounts(const struct boot_message *m)
 
 static int reattach_stdio(const struct boot_message *m)
 {
-    if (tty_console())
-        return tty_console_reattach(m->stdio[0], m->stdio[1]);
+    struct container *c = container_find("");
+    struct tty *console = c ? c->console : NULL;
+    container_unref(c); // the list holds it
+    if (console)
+        return tty_console_attach(console, m->stdio[0], m->stdio[1]);
     for (u32 i = 0; i < 3; i++) {
         int r = m->stdio[i] < 0 ? 0 : hostfd_reattach(i, m->stdio[i]);
         if (r)

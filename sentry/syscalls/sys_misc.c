@@ -8,6 +8,7 @@
 
 #include "host/host.h"
 #include "sentry/arena/arena.h"
+#include "sentry/kernel/container.h"
 #include "sentry/kernel/dmesg.h"
 #include "sentry/kernel/posix_timer.h"
 #include "sentry/mm/mm.h"
@@ -26,13 +27,13 @@ struct guest_utsname {
 long sys_uname(struct task *t, const u64 a[6])
 {
     struct guest_utsname u = {.sysname = "Linux", .machine = "x86_64"};
-    struct kernel *k = the_kernel;
+    struct uts_ns *uts = container_current()->uts;
     snprintf(u.release, sizeof(u.release), "%s", KERNEL_RELEASE);
     snprintf(u.version, sizeof(u.version), "%s", KERNEL_VERSION);
-    mutex_lock(&k->uts_lock, RANK_LEAF);
-    memcpy(u.nodename, k->hostname, sizeof(u.nodename));
-    memcpy(u.domainname, k->domainname, sizeof(u.domainname));
-    mutex_unlock(&k->uts_lock);
+    mutex_lock(&uts->lock, RANK_LEAF);
+    memcpy(u.nodename, uts->hostname, sizeof(u.nodename));
+    memcpy(u.domainname, uts->domainname, sizeof(u.domainname));
+    mutex_unlock(&uts->lock);
     return copy_out(uaddr(a[0]), &u, sizeof(u));
 }
 
@@ -45,20 +46,20 @@ static long set_uts_name(struct task *t, char *to, u64 addr, s64 size)
         return -EINVAL;
     if (copy_in(name, uaddr(addr), (u64)size))
         return -EFAULT;
-    mutex_lock(&the_kernel->uts_lock, RANK_LEAF);
+    mutex_lock(&container_current()->uts->lock, RANK_LEAF);
     memcpy(to, name, sizeof(name));
-    mutex_unlock(&the_kernel->uts_lock);
+    mutex_unlock(&container_current()->uts->lock);
     return 0;
 }
 
 long sys_sethostname(struct task *t, const u64 a[6])
 {
-    return set_uts_name(t, the_kernel->hostname, a[0], (s32)a[1]);
+    return set_uts_name(t, container_current()->uts->hostname, a[0], (s32)a[1]);
 }
 
 long sys_setdomainname(struct task *t, const u64 a[6])
 {
-    return set_uts_name(t, the_kernel->domainname, a[0], (s32)a[1]);
+    return set_uts_name(t, container_current()->uts->domainname, a[0], (s32)a[1]);
 }
 
 struct guest_sysinfo {

@@ -13,18 +13,27 @@
 #include "sentry/control/control.h"
 
 static const struct boot_message *boot;
-static u32 signalled;
+static u32 started, signalled;
 
-int kernel_control_signal(u32 pid, int sig, bool foreground)
+void kernel_control_host_signal(int sig)
 {
     __atomic_store_n(&signalled, (u32)sig, __ATOMIC_RELEASE);
     host_futex_wake(&signalled, 1, false);
-    return 0;
 }
 
-int kernel_control_snapshot(int fd)
+void kernel_control_serve(struct control_call *call)
 {
-    return -ENOSYS;
+    static const char text[] = "task 1: stands in\n";
+    if (call->m->type == CONTROL_START) {
+        call->reply.error = kernel_start();
+    } else if (call->m->type == CONTROL_SIGNAL) {
+        kernel_control_host_signal((int)call->m->signal);
+    } else if (call->m->type == CONTROL_STACKS) {
+        call->long_text = strdup(text);
+        call->long_size = sizeof(text) - 1;
+    } else {
+        call->reply.error = -ENOSYS;
+    }
 }
 
 void kernel_boot_restored(void)
@@ -35,18 +44,14 @@ void boot_network(const struct boot_message *m)
 {
 }
 
-int kernel_control_winsize(u16 rows, u16 columns)
+int kernel_start(void)
 {
-    return -ENOTTY;
+    __atomic_store_n(&started, 1, __ATOMIC_RELEASE);
+    host_futex_wake(&started, 1, false);
+    return 0;
 }
 
-size_t kernel_control_stacks(char *buf, size_t size)
-{
-    int n = snprintf(buf, size, "task 1 (%s): stands in\n", boot->process.args[0]);
-    return (size_t)n;
-}
-
-int kernel_boot(const struct boot_message *m)
+int kernel_boot(struct boot_message *m)
 {
     const char *what = m->process.args[0];
     boot = m;
@@ -62,6 +67,8 @@ int kernel_run(void)
     const struct boot_process *p = &boot->process;
     const char *what = p->args[0];
     int number = p->arg_count > 1 ? atoi(p->args[1]) : 0;
+    while (!__atomic_load_n(&started, __ATOMIC_ACQUIRE))
+        host_futex_wait(&started, 0, NULL, false);
     if (!strcmp(what, "exit"))
         return number << 8;
     if (!strcmp(what, "signal"))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // devpts: the directory of pseudoterminal slaves (pts(4)). Each mount is an instance with numbers of its
 // own; the ptmx node in it opens masters of that instance, a ptmx node elsewhere those of the instance mounted
-// first. The console is number 0 of the first instance.
+// first. A container's console is number 0 of its first instance.
 //
 // Lock order: devpts->lock (RANK_FILE - 5), outside of tty->lock.
 #include <fcntl.h>
@@ -124,6 +124,10 @@ void devpts_remove(struct tty *t)
         return;
     mutex_lock(&d->lock, RANK_DEVPTS);
     struct inode *i = t->inode;
+    if (!i) { // somebody else was first
+        mutex_unlock(&d->lock);
+        return;
+    }
     d->ttys[t->index] = NULL;
     t->inode = NULL;
     t->devpts = NULL;
@@ -248,6 +252,19 @@ int devpts_open_peer(struct file *master, struct tty *t, u32 flags, struct file 
     return r;
 }
 
+int tty_console_enter(struct tty *t, struct inode *root, u32 *ret_index)
+{
+    int r = 0;
+    if (root->kind != INODE_DEVPTS || root->ino != 1)
+        return -ENODEV;
+    if (!t->devpts)
+        r = devpts_add(root->sb->priv, t);
+    else if (t->devpts != root->sb->priv)
+        r = -ENODEV;
+    *ret_index = t->index;
+    return r;
+}
+
 // ---- mounting -----------------------------------------------------------------------------------------
 
 static int number_option(const char *s, const char *key, int base, s64 *ret)
@@ -304,7 +321,7 @@ static void instance_link(struct devpts *d)
 
 static int fill_super(struct super *sb, struct devpts *d)
 {
-    struct tty *console = tty_console();
+    struct tty *console = current ? job_container_console() : NULL;
     struct inode *root = inode_new(sb, INODE_DEVPTS, 1, S_IFDIR | 0755, 0, 0);
     if (!root)
         return -ENOMEM;
@@ -360,6 +377,25 @@ static int devpts_remount(struct super *sb, const char *options)
     return r;
 }
 
+// Consoles have no master that would take them out.
+static void remove_consoles(struct devpts *d)
+{
+    for (u32 i = 0;; i++) {
+        mutex_lock(&d->lock, RANK_DEVPTS);
+        bool end = i >= d->count;
+        struct tty *t = end ? NULL : d->ttys[i];
+        if (t)
+            tty_ref(t);
+        mutex_unlock(&d->lock);
+        if (end)
+            return;
+        if (t && t->kind == TTY_CONSOLE)
+            devpts_remove(t);
+        if (t)
+            tty_unref(t);
+    }
+}
+
 // The last mount is gone: no new terminals; those that are open live on.
 static void devpts_shutdown(struct super *sb)
 {
@@ -375,8 +411,7 @@ static void devpts_shutdown(struct super *sb)
     mutex_unlock(&all->lock);
     struct inode *ptmx = d->ptmx;
     d->ptmx = NULL;
-    if (tty_console() && tty_console()->devpts == d)
-        devpts_remove(tty_console());
+    remove_consoles(d);
     if (ptmx)
         inode_unref(ptmx);
 }

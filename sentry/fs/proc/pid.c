@@ -6,6 +6,7 @@
 
 #include "sentry/arena/arena.h"
 #include "sentry/fs/proc/proc.h"
+#include "sentry/kernel/container.h"
 #include "sentry/mm/usercopy.h"
 #include "sentry/vfs/fdtable.h"
 #include "sentry/vfs/fs_context.h"
@@ -311,12 +312,12 @@ int proc_show_mountstats(struct pseudo_ctx *x, struct text *out)
 // /proc/mounts is ready for POLLPRI|POLLERR when mounts have changed since the file was read or polled.
 static struct waitq *mounts_queue(struct file *f)
 {
-    return &the_kernel->mounts->queue;
+    return &container_current()->mounts->queue;
 }
 
 static u32 mounts_ready(struct file *f)
 {
-    u32 seq = __atomic_load_n(&the_kernel->mounts->seq, __ATOMIC_ACQUIRE);
+    u32 seq = __atomic_load_n(&container_current()->mounts->seq, __ATOMIC_ACQUIRE);
     u32 seen = (u32)f->priv_word;
     u32 ready = 0x41; // IN | RDNORM
     f->priv_word = (u64)seq | 1ull << 32;

@@ -7,6 +7,7 @@
 #include "sentry/vfs/mount.h"
 #include "sentry/arena/arena.h"
 #include "sentry/fs/proc/proc.h"
+#include "sentry/kernel/container.h"
 #include "sentry/fs/proc/machine.h"
 
 static int show_version(struct pseudo_ctx *x, struct text *out)
@@ -41,29 +42,12 @@ static int show_loadavg(struct pseudo_ctx *x, struct text *out)
     return 0;
 }
 
-static void total_usage(struct cpu_usage *sum)
-{
-    *sum = (struct cpu_usage){0};
-    for (struct process *p = process_next(1), *next; p; p = next) {
-        struct cpu_usage u;
-        process_usage(p, &u);
-        sum->user += u.user;
-        sum->system += u.system;
-        next = process_next(p->tgid + 1);
-        process_unref(p);
-    }
-    struct cpu_usage waited;
-    process_children_usage(the_kernel->init, &waited);
-    sum->user += waited.user;
-    sum->system += waited.system;
-}
-
 static int show_stat(struct pseudo_ctx *x, struct text *out)
 {
-    struct cpu_usage sum;
+    struct container_info info;
     u32 cpus = max(the_kernel->cpu_count, 1u);
-    total_usage(&sum);
-    u64 user = sum.user / NSEC_PER_TICK, system = sum.system / NSEC_PER_TICK;
+    container_get_info(container_current(), &info);
+    u64 user = info.usage.user / NSEC_PER_TICK, system = info.usage.system / NSEC_PER_TICK;
     u64 up = (u64)(sched_now() - the_kernel->boot_monotonic) / NSEC_PER_TICK * cpus;
     u64 idle = up > user + system ? up - user - system : 0;
     text_printf(out, "cpu  %llu 0 %llu %llu 0 0 0 0 0 0\n", (unsigned long long)user,

@@ -8,25 +8,26 @@
 #include "host/host.h"
 #include "sentry/arena/arena.h"
 #include "sentry/fs/proc/proc.h"
+#include "sentry/kernel/container.h"
 
 // ---- texts that are computed -----------------------------------------------------------------------
 
 int proc_sys_show_hostname(struct pseudo_ctx *x, struct text *out)
 {
-    mutex_lock(&the_kernel->uts_lock, RANK_LEAF);
+    mutex_lock(&container_current()->uts->lock, RANK_LEAF);
     char name[UTS_NAME_MAX + 1];
-    memcpy(name, the_kernel->hostname, sizeof(name));
-    mutex_unlock(&the_kernel->uts_lock);
+    memcpy(name, container_current()->uts->hostname, sizeof(name));
+    mutex_unlock(&container_current()->uts->lock);
     text_printf(out, "%s\n", name);
     return 0;
 }
 
 static int show_domainname(struct pseudo_ctx *x, struct text *out)
 {
-    mutex_lock(&the_kernel->uts_lock, RANK_LEAF);
+    mutex_lock(&container_current()->uts->lock, RANK_LEAF);
     char name[UTS_NAME_MAX + 1];
-    memcpy(name, the_kernel->domainname, sizeof(name));
-    mutex_unlock(&the_kernel->uts_lock);
+    memcpy(name, container_current()->uts->domainname, sizeof(name));
+    mutex_unlock(&container_current()->uts->lock);
     text_printf(out, "%s\n", name[0] ? name : "(none)");
     return 0;
 }
@@ -38,21 +39,21 @@ static int store_uts(char *field, char *text, u32 size)
     if (memchr(text, 0, size))
         return -EINVAL;
     size = min(size, (u32)UTS_NAME_MAX);
-    mutex_lock(&the_kernel->uts_lock, RANK_LEAF);
+    mutex_lock(&container_current()->uts->lock, RANK_LEAF);
     memset(field, 0, UTS_NAME_MAX + 1);
     memcpy(field, text, size);
-    mutex_unlock(&the_kernel->uts_lock);
+    mutex_unlock(&container_current()->uts->lock);
     return 0;
 }
 
 static int store_hostname(struct pseudo_ctx *x, char *text, u32 size)
 {
-    return store_uts(the_kernel->hostname, text, size);
+    return store_uts(container_current()->uts->hostname, text, size);
 }
 
 static int store_domainname(struct pseudo_ctx *x, char *text, u32 size)
 {
-    return store_uts(the_kernel->domainname, text, size);
+    return store_uts(container_current()->uts->domainname, text, size);
 }
 
 static int show_pid_max(struct pseudo_ctx *x, struct text *out)
@@ -73,7 +74,7 @@ static int store_pid_max(struct pseudo_ctx *x, char *text, u32 size)
 
 static int show_threads_max(struct pseudo_ctx *x, struct text *out)
 {
-    text_printf(out, "%u\n", the_kernel->task_limit);
+    text_printf(out, "%u\n", container_current()->task_limit);
     return 0;
 }
 

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// The console: a terminal whose other side is a pair of host descriptors. The poller feeds what is
-// typed to the line discipline; a thread of its own writes what is printed, since writing to a terminal of the
+// Consoles: a terminal whose other side is a pair of host descriptors. The poller feeds what is
+// typed to the line discipline; a thread of its own for each console writes what is printed, since writing to a terminal of the
 // host may block and O_NONBLOCK may not be set on a description that others share.
 #include <asm/termios.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 
 #include "host/host.h"
 #include "sentry/arena/arena.h"
+#include "sentry/arena/side.h"
 #include "sentry/fs/anon/hostfd.h"
 #include "sentry/fs/tty/tty_impl.h"
 #include "sentry/sched/aux.h"
@@ -20,23 +22,36 @@
 #define WRITER_STACK (64 * 1024)
 #define PIECE 1024
 
-static int writer_fd = -1; // of this process
+// Of this process: the side of a console that faces the host. Its writer thread owns it.
+struct console {
+    struct tty *tty; // referenced
+    int fd;
+    u32 handle;
+    u32 closing; // atomic: end once all is written
+};
 
-struct tty *tty_console(void)
-{
-    return *arena_slot(ARENA_SLOT_TTY);
-}
+static struct side_table consoles;
 
 // ---- output -----------------------------------------------------------------------------------------
+
+static void wake_writer(struct tty *t)
+{
+    __atomic_add_fetch(&t->drain_word, 1, __ATOMIC_SEQ_CST);
+    host_futex_wake(&t->drain_word, 1, false);
+}
 
 void console_output(struct tty *t)
 {
     if (!tty_out_used(t))
         return;
-    __atomic_add_fetch(&t->drain_word, 1, __ATOMIC_SEQ_CST);
-    host_futex_wake(&t->drain_word, 1, false);
+    if (!side_get(&consoles, tty_load(&t->host_out))) { // nobody is there any more: drop it
+        mutex_lock(&t->lock, RANK_FILE);
+        tty_store(&t->out_tail, t->out_head);
+        mutex_unlock(&t->lock);
+        return;
+    }
+    wake_writer(t);
 }
-
 static u32 copy_output(struct tty *t, u8 *buf, u32 size)
 {
     u32 n = 0;
@@ -57,53 +72,77 @@ static void consume_output(struct tty *t, u32 n)
     waitq_wake(&t->master_queue, WRITABLE);
 }
 
+static void writer_end(struct console *c)
+{
+    host_close(c->fd);
+    side_remove(&consoles, c->handle);
+    tty_store(&c->tty->host_out, 0);
+    aux_enter();
+    tty_unref(c->tty);
+    aux_exit();
+    job_console_closed();
+    free(c);
+}
+
 static void *writer_thread(void *arg)
 {
-    struct tty *t = arg;
+    struct console *c = arg;
+    struct tty *t = c->tty;
     u8 buf[PIECE];
     for (;;) {
         u32 seen = __atomic_load_n(&t->drain_word, __ATOMIC_SEQ_CST);
         aux_enter();
         u32 n = copy_output(t, buf, PIECE);
         aux_exit();
+        if (!n && __atomic_load_n(&c->closing, __ATOMIC_SEQ_CST))
+            break;
         if (!n) {
             host_futex_wait(&t->drain_word, seen, NULL, false);
             continue;
         }
-        long r = host_write(writer_fd, buf, n);
+        long r = host_write(c->fd, buf, n);
         if (r == -EINTR || r == -EAGAIN)
             continue;
         aux_enter();
         consume_output(t, r < 0 ? n : (u32)r); // nobody is there any more: drop it
         aux_exit();
     }
+    writer_end(c);
     return NULL;
 }
 
-static int writer_start(struct tty *t)
+// Takes over the descriptor on success.
+static int writer_start(struct tty *t, int fd)
 {
     pthread_attr_t attr;
     pthread_t thread;
     sigset_t all, old;
+    struct console *c = calloc(1, sizeof(*c));
 
+    if (c) {
+        *c = (struct console){.tty = tty_ref(t), .fd = fd};
+        c->handle = side_insert(&consoles, c);
+        tty_store(&t->host_out, c->handle);
+    }
+    if (!c || !c->handle)
+        goto fail;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     pthread_attr_setstacksize(&attr, max((u64)PTHREAD_STACK_MIN, (u64)WRITER_STACK));
-    int r = pthread_create(&thread, &attr, writer_thread, t);
+    int r = pthread_create(&thread, &attr, writer_thread, c);
     pthread_attr_destroy(&attr);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return r ? -EAGAIN : 0;
-}
-
-void tty_console_drain(s64 deadline)
-{
-    struct timespec ts = {0, 2000000};
-    struct tty *t = tty_console();
-    u32 never = 0;
-    while (t && tty_out_used(t) && sched_now() < deadline)
-        host_futex_wait(&never, 0, &ts, false);
+    if (!r)
+        return 0;
+    side_remove(&consoles, c->handle);
+    tty_store(&t->host_out, 0);
+fail:
+    if (c)
+        tty_unref(t);
+    free(c);
+    return -EAGAIN;
 }
 
 // ---- input ------------------------------------------------------------------------------------------
@@ -145,45 +184,70 @@ void console_input_room(struct tty *t)
 
 // ---- setting up ---------------------------------------------------------------------------------------
 
-int tty_console_init(int in_fd, int out_fd, u16 rows, u16 columns)
+int tty_console_attach(struct tty *t, int in_fd, int out_fd)
 {
-    if (tty_console())
-        return -EBUSY;
-    struct tty *t = tty_new(TTY_CONSOLE);
-    if (!t)
-        return -ENOMEM;
-    t->t.c_iflag |= IUTF8;
-    t->size = (struct tty_winsize){.rows = rows, .columns = columns};
     t->in_watch = hostfd_watch(in_fd, host_input, t);
-    writer_fd = out_fd;
-    int r = t->in_watch ? writer_start(t) : -ENOMEM;
+    if (!t->in_watch) {
+        host_close(in_fd);
+        host_close(out_fd);
+        return -ENOMEM;
+    }
+    int r = writer_start(t, out_fd);
     if (r) {
-        tty_unref(t);
+        host_close(out_fd);
+        hostfd_unwatch(t->in_watch);
+        t->in_watch = 0;
         return r;
     }
-    *arena_slot(ARENA_SLOT_TTY) = t;
     console_input_room(t);
     return 0;
 }
 
-int tty_console_reattach(int in_fd, int out_fd)
+int tty_console_new(int in_fd, int out_fd, u16 rows, u16 columns, struct tty **ret)
 {
-    struct tty *t = tty_console();
-    if (!t)
-        return 0;
-    t->in_watch = hostfd_watch(in_fd, host_input, t);
-    writer_fd = out_fd;
-    int r = t->in_watch ? writer_start(t) : -ENOMEM;
-    if (!r)
-        console_input_room(t);
+    struct tty *t = tty_new(TTY_CONSOLE);
+    if (out_fd < 0)
+        out_fd = host_fcntl(in_fd, F_DUPFD_CLOEXEC, 3);
+    if (!t || out_fd < 0) {
+        host_close(in_fd);
+        if (out_fd >= 0)
+            host_close(out_fd);
+        if (t)
+            tty_unref(t);
+        return t ? out_fd : -ENOMEM;
+    }
+    t->t.c_iflag |= IUTF8;
+    t->size = (struct tty_winsize){.rows = rows, .columns = columns};
+    int r = tty_console_attach(t, in_fd, out_fd);
+    if (r)
+        tty_unref(t);
+    else
+        *ret = t;
     return r;
 }
 
-int tty_console_open(struct file **ret)
+void tty_console_close(struct tty *t)
 {
-    struct tty *t = tty_console();
-    if (!t)
-        return -ENXIO;
+    struct console *c;
+    u32 watch = __atomic_exchange_n(&t->in_watch, 0, __ATOMIC_SEQ_CST);
+    if (watch)
+        hostfd_unwatch(watch);
+    devpts_remove(t);
+    tty_hangup(t);
+    c = side_get(&consoles, tty_load(&t->host_out));
+    if (!c || !watch) // closed before
+        return;
+    __atomic_store_n(&c->closing, 1, __ATOMIC_SEQ_CST);
+    wake_writer(t);
+}
+
+bool tty_console_is_closed(struct tty *t)
+{
+    return !side_get(&consoles, tty_load(&t->host_out));
+}
+
+int tty_console_open(struct tty *t, struct file **ret)
+{
     struct file *f = file_new(FILE_NONE, O_RDWR | O_NOCTTY);
     if (!f)
         return -ENOMEM;
@@ -200,14 +264,13 @@ int tty_console_open(struct file **ret)
     return 0;
 }
 
-bool tty_is_console(const struct file *f)
+struct tty *tty_of_file(const struct file *f)
 {
-    return f->kind == FILE_TTY && f->priv == tty_console();
+    return f->kind == FILE_TTY ? f->priv : NULL;
 }
 
-void tty_console_resize(u16 rows, u16 columns)
+void tty_resize(struct tty *t, u16 rows, u16 columns)
 {
     struct tty_winsize size = {.rows = rows, .columns = columns};
-    if (tty_console())
-        tty_set_size(tty_console(), &size);
+    tty_set_size(t, &size);
 }

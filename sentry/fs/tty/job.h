@@ -49,6 +49,15 @@ int job_set_tty(struct tty *tty) must_check;
 // Takes a session's terminal away (hangup, TIOCNOTTY by the leader); the kernel drops its reference.
 void job_clear_tty(s32 session);
 
+// Boot: the current process' session gets the terminal without a system call, as job_set_tty.
+int job_take_terminal(struct tty *tty) must_check;
+
+// The console of the current process' container, not referenced; NULL.
+struct tty *job_container_console(void);
+
+// A console's last output is with the host. Any thread, no locks.
+void job_console_closed(void);
+
 // ---- called by kernel/, implemented by fs/tty ----
 
 struct tty *tty_ref(struct tty *tty);

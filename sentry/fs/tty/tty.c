@@ -231,7 +231,7 @@ int tty_open_chardev(struct inode *i, struct file *f)
     case 0:
         return open_current(f);
     case 1:
-        return tty_console() ? tty_attach(tty_console(), f) : -ENXIO;
+        return job_container_console() ? tty_attach(job_container_console(), f) : -ENXIO;
     case 2:
         return open_master(i, f);
     default:

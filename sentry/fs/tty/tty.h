@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Terminals: pseudoterminal pairs (pty(7)) and the console, with the line discipline (termios(3)) and
 // job control. A struct tty is the slave's side; a master is a file (FILE_PTMX) that feeds its input
-// and drains its output. The console is fed by the host descriptors that boot passes in.
+// and drains its output. A console is fed by host descriptors that bailey passes in.
 //
 // Lock order: a devpts instance's lock (RANK_FILE - 5), then tty->lock (RANK_FILE), under which signals are
 // sent (RANK_TASKS). User memory is never copied under it. Readiness is read without it.
@@ -14,34 +14,35 @@
 
 extern const struct file_ops tty_file_ops, ptmx_file_ops;
 
-// ---- the console ----
+// ---- consoles ----
 
-// Makes the console terminal on host descriptors (owned from then on): raw bytes are read from `in_fd` and
-// written to `out_fd` (they may be duplicates of one terminal). Once, at boot, before devpts is mounted: the first
-// devpts instance shows it as 0. -ENOMEM, -EAGAIN, -EBUSY.
-int tty_console_init(int in_fd, int out_fd, u16 rows, u16 columns) must_check;
+// Makes a console terminal on host descriptors (owned from then on, on failure too): raw bytes are read from `in_fd` and
+// written to `out_fd` (they may be duplicates of one terminal; -1: the other one is duplicated). One reference.
+// -ENOMEM, -EAGAIN.
+int tty_console_new(int in_fd, int out_fd, u16 rows, u16 columns, struct tty **ret) must_check;
 
-// After a restore: gives the console, if there is one, its host descriptors again.
-int tty_console_reattach(int in_fd, int out_fd) must_check;
+// After a restore: gives a console its host descriptors again. Consoles without drop their output.
+int tty_console_attach(struct tty *tty, int in_fd, int out_fd) must_check;
 
-// The console, not referenced; NULL when there is none.
-struct tty *tty_console(void);
+// Its processes have ended: hangs up and lets go of the host's descriptors, of the output one when all that was
+// written is with the host (job_console_closed is called then). May be repeated. No locks held.
+void tty_console_close(struct tty *tty);
+bool tty_console_is_closed(struct tty *tty);
 
-// A file of the console without a path (O_RDWR). For init's stdio where "/dev/pts/0" or
-// "/dev/console" cannot be opened. -ENXIO, -ENOMEM.
-int tty_console_open(struct file **ret) must_check;
+// A file of the console without a path (O_RDWR), for where it has no name. -ENOMEM.
+int tty_console_open(struct tty *tty, struct file **ret) must_check;
 
-// True for a file of the console, however it was opened.
-bool tty_is_console(const struct file *f);
+// Gives the console a name in a devpts (`root`: the inode of its root), unless it has one. *ret_index: its
+// number. -ENODEV: not a devpts.
+int tty_console_enter(struct tty *tty, struct inode *root, u32 *ret_index) must_check;
 
-// For the control channel: a new window size (SIGWINCH to the foreground group).
-void tty_console_resize(u16 rows, u16 columns);
+// The terminal of an open slave, however it was opened, not referenced; NULL.
+struct tty *tty_of_file(const struct file *f);
 
-// Waits until all output of the console is with the host, at most until `deadline` (sched_now's clock). Any thread.
-void tty_console_drain(s64 deadline);
+// From outside: a new window size (SIGWINCH to the foreground group).
+void tty_resize(struct tty *tty, u16 rows, u16 columns);
 
-// The first session gets its terminal without a system call: for boot. The caller stores a reference
-// (tty_ref) in the session itself.
+// What the kernel tells of a session that got this terminal without a system call.
 void tty_set_session(struct tty *tty, s32 session, s32 pgrp);
 
 #endif

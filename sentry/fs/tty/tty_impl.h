@@ -58,8 +58,8 @@ struct tty {
     struct devpts *devpts; // instance that shows it; NULL
     struct inode *inode;   // in it, referenced by the instance's entry
 
-    u32 in_watch;    // console: poller handles
-    u32 host_out;    // ...
+    u32 in_watch;    // console: poller handle
+    u32 host_out;    // console: handle of what writes its output
     u32 drain_word;  // futex word: counts changes of the output ring
 };
 

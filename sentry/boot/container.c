@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sentry/boot/container.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "sentry/boot/boot.h"
+#include "sentry/boot/mounts.h"
+#include "sentry/boot/process.h"
+#include "sentry/fs/proc/proc.h"
+#include "sentry/kernel/container.h"
+
+static void set_names(struct uts_ns *u, const struct boot_message *m)
+{
+    snprintf(u->hostname, sizeof(u->hostname), "%s", *m->hostname ? m->hostname : "bailey");
+    snprintf(u->domainname, sizeof(u->domainname), "%s",
+             *m->domainname ? m->domainname : "(none)");
+}
+
+// The container whose namespace is to be shared, referenced; *ret is NULL for none.
+static int find_like(const char *id, struct container **ret)
+{
+    *ret = *id ? container_find(id) : NULL;
+    if (!*id || *ret)
+        return 0;
+    boot_explain("container %s, whose namespace is to be shared, does not exist", id);
+    return -ENOENT;
+}
+
+int boot_container_new(const struct boot_message *m, struct task **ret)
+{
+    struct container *c;
+    struct container_like like;
+    int r = find_like(m->uts_ns_of, &like.uts);
+    int missing = find_like(m->ipc_ns_of, &like.ipc);
+    if (!r)
+        r = missing ? missing : container_new(m->id, &like, &c);
+    container_unref(like.uts);
+    container_unref(like.ipc);
+    if (r == -EEXIST || r == -ENOMEM)
+        boot_explain(r == -EEXIST ? "container with given ID already exists: %s"
+                                  : "cannot make container %s", m->id);
+    if (r)
+        return r;
+    if (!*m->uts_ns_of)
+        set_names(c->uts, m);
+    if (m->pids_limit)
+        c->task_limit = (u32)min(m->pids_limit, (u64)the_kernel->pid_max);
+    r = boot_process_new(c, true, &m->process, ret);
+    if (r)
+        boot_explain("cannot make the first process: error %d", -r);
+    return r;
+}
+
+static int apply_sysctls(const struct boot_message *m)
+{
+    char path[256];
+    for (u32 i = 0; i < m->sysctl_count; i++) {
+        snprintf(path, sizeof(path), "%s", m->sysctls[i].name);
+        for (char *p = path; *p; p++)
+            if (*p == '.')
+                *p = '/';
+        int r = proc_sysctl_set(path, m->sysctls[i].value);
+        if (r) {
+            boot_explain("sysctl %s=%s: %s", m->sysctls[i].name, m->sysctls[i].value,
+                         r == -ENOENT    ? "no such setting"
+                         : r == -EACCES  ? "cannot be changed here"
+                                         : "not a value for it");
+            return r;
+        }
+    }
+    return 0;
+}
+
+int boot_container_load(struct boot_message *m)
+{
+    struct container *c = container_current();
+    int r = boot_process_console(m, &c->console);
+    if (r) {
+        boot_explain("cannot set up the console: error %d", -r);
+        return r;
+    }
+    r = boot_mount_all(m);
+    if (!r)
+        r = apply_sysctls(m);
+    if (!r)
+        r = boot_finish_mounts(m);
+    return r ? r : boot_process_load(m, c->console, true);
+}

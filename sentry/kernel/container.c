@@ -1,0 +1,408 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sentry/kernel/container.h"
+
+#include <string.h>
+
+#include "host/host.h"
+#include "sentry/arena/arena.h"
+#include "sentry/fs/tty/job.h"
+#include "sentry/ipc/ipc.h"
+#include "sentry/kernel/exit.h"
+#include "sentry/kernel/session.h"
+#include "sentry/kernel/siginternal.h"
+#include "sentry/vfs/mount.h"
+
+// ---- names ---------------------------------------------------------------------------------------
+
+struct uts_ns *uts_ns_new(void)
+{
+    struct uts_ns *u = arena_alloc(sizeof(*u));
+    if (u)
+        ref_init(&u->ref);
+    return u;
+}
+
+struct uts_ns *uts_ns_ref(struct uts_ns *u)
+{
+    ref_get(&u->ref);
+    return u;
+}
+
+void uts_ns_unref(struct uts_ns *u)
+{
+    if (u && ref_put(&u->ref))
+        arena_free(u);
+}
+
+// ---- containers ----------------------------------------------------------------------------------
+
+struct container *container_ref(struct container *c)
+{
+    ref_get(&c->ref);
+    return c;
+}
+
+void container_unref(struct container *c)
+{
+    if (!c || !ref_put(&c->ref))
+        return;
+    process_unref(c->init);
+    uts_ns_unref(c->uts);
+    ipc_ns_unref(c->ipc);
+    mount_ns_unref(c->mounts);
+    if (c->console)
+        tty_unref(c->console);
+    arena_free(c->id);
+    arena_free(c);
+}
+
+struct container *container_find_locked(const char *id)
+{
+    struct container *c;
+    list_for_each(c, &the_kernel->containers, node)
+        if (*id ? !strcmp(c->id, id) : c->first)
+            return c;
+    return NULL;
+}
+
+struct container *container_find(const char *id)
+{
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    struct container *c = container_find_locked(id);
+    if (c)
+        container_ref(c);
+    mutex_unlock(&the_kernel->tasks_lock);
+    return c;
+}
+
+struct process *container_find_process(struct container *c, s32 nr, bool root)
+{
+    struct process *p = process_find(nr);
+    if (!p || p->container == c)
+        return p;
+    process_unref(p);
+    return NULL;
+}
+
+int container_new(const char *id, const struct container_like *like, struct container **ret)
+{
+    struct container *c = arena_alloc(sizeof(*c));
+    int r = 0;
+    if (!c)
+        return -ENOMEM;
+    ref_init(&c->ref);
+    list_init(&c->node);
+    c->id = arena_strdup(id);
+    c->uts = like->uts ? uts_ns_ref(like->uts->uts) : uts_ns_new();
+    c->ipc = like->ipc ? ipc_ns_ref(like->ipc->ipc) : ipc_ns_new();
+    c->task_limit = the_kernel->task_limit;
+    if (!c->id || !c->uts || !c->ipc) {
+        container_unref(c);
+        return -ENOMEM;
+    }
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    c->first = list_empty(&the_kernel->containers);
+    if (*id && container_find_locked(id))
+        r = -EEXIST;
+    else
+        list_push(&the_kernel->containers, &c->node);
+    mutex_unlock(&the_kernel->tasks_lock);
+    if (r)
+        container_unref(c);
+    else
+        *ret = c;
+    return r;
+}
+
+// ---- processes from outside ----------------------------------------------------------------------
+
+static void link_process_locked(struct container *c, bool init, struct task *t, struct pid *pid,
+                                struct session *s)
+{
+    struct kernel *k = the_kernel;
+    struct process *p = t->process;
+    t->tid = p->tgid = pid->nr;
+    t->pid = pid_ref(pid);
+    p->pid = pid_ref(pid);
+    pid->task = t;
+    pid->process = process_ref(p);
+    group_join_locked(p, pid);
+    session_join_locked(p, s);
+    list_push(&p->threads, &t->thread_node);
+    p->thread_count = 1;
+    p->leader = t;
+    p->exit_signal = SIGCHLD;
+    if (init) {
+        c->init = process_ref(p);
+        c->waiting = t;
+        // It stands still until container_start: stops of all need not wait for it.
+        t->state = TASK_PARKED;
+        c->parked++;
+        k->parked++;
+    }
+    list_push(&k->processes, &p->all_node);
+    k->task_count++;
+    c->task_count++;
+    k->forks++;
+    __atomic_add_fetch(&t->user->processes, 1, __ATOMIC_RELAXED);
+}
+
+int container_add_process(struct container *c, bool init, struct task **ret)
+{
+    struct kernel *k = the_kernel;
+    struct process *p = process_new(c);
+    struct task *t = task_new();
+    struct cred *cred = cred_new();
+    struct session *s = NULL;
+    struct pid *pid = NULL;
+    int r = -ENOMEM;
+
+    if (t)
+        t->process = p; // owns it from here on
+    else if (p)
+        process_unref(p);
+    if (t)
+        t->cred = cred;
+    else if (cred)
+        cred_unref(cred);
+    if (!t || !p || !cred)
+        goto out;
+    p->sighand = sighand_new();
+    t->user = user_get(0);
+    if (!p->sighand || !t->user)
+        goto out;
+    mutex_lock(&k->tasks_lock, RANK_TASKS);
+    if (c->init_ended || k->init_ended)
+        r = -ESRCH;
+    else if (k->task_count >= k->task_limit || c->task_count >= c->task_limit)
+        r = -EAGAIN;
+    else if ((pid = pid_alloc_locked()) && (s = session_new(pid)))
+        r = 0;
+    if (!r) {
+        p->is_init = init && c->first;
+        link_process_locked(c, init, t, pid, s);
+        session_unref(s);
+    } else if (pid) {
+        pid_drop_locked(pid);
+    }
+    mutex_unlock(&k->tasks_lock);
+out:
+    if (r)
+        task_unref(t);
+    else
+        *ret = t;
+    return r;
+}
+
+// Init's task is to run: it does not count as parked any more.
+static struct task *take_waiting_locked(struct container *c)
+{
+    struct task *t = c->waiting;
+    if (!t)
+        return NULL;
+    c->waiting = NULL;
+    c->status = CONTAINER_RUNNING;
+    c->parked--;
+    the_kernel->parked--;
+    t->state = TASK_RUNNING;
+    return t;
+}
+
+bool container_loaded(struct container *c, int error)
+{
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    c->loaded = !error;
+    bool waits = !error && !c->init->group_exit;
+    if (!waits)
+        take_waiting_locked(c);
+    mutex_unlock(&the_kernel->tasks_lock);
+    return waits;
+}
+
+bool container_is_loaded(struct container *c)
+{
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    bool r = c->loaded;
+    mutex_unlock(&the_kernel->tasks_lock);
+    return r;
+}
+
+int container_start(struct container *c)
+{
+    struct kernel *k = the_kernel;
+    struct task *t = NULL;
+    struct runner *runner = runner_reserve();
+    if (!runner)
+        return -EAGAIN;
+    mutex_lock(&k->tasks_lock, RANK_TASKS);
+    int r = c->status == CONTAINER_STOPPED ? -ESRCH : !c->loaded ? -EAGAIN : 0;
+    if (!r && !(t = take_waiting_locked(c)))
+        r = -EALREADY;
+    mutex_unlock(&k->tasks_lock);
+    if (t)
+        runner_start(runner, t);
+    else
+        runner_release(runner);
+    return r;
+}
+
+void containers_start_killed(void)
+{
+    struct container *c;
+    do {
+        mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+        bool found = false;
+        list_for_each(c, &the_kernel->containers, node) {
+            found = c->waiting && c->loaded && c->init->group_exit;
+            if (found)
+                break;
+        }
+        c = found ? container_ref(c) : NULL;
+        mutex_unlock(&the_kernel->tasks_lock);
+        if (c && container_start(c) == -EAGAIN)
+            found = false; // the host has no thread for it
+        container_unref(c);
+        if (!found)
+            break;
+    } while (c);
+}
+
+void container_forget(struct container *c)
+{
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    bool listed = !list_empty(&c->node);
+    list_remove(&c->node);
+    mutex_unlock(&the_kernel->tasks_lock);
+    if (listed)
+        container_unref(c);
+}
+
+// ---- signals -------------------------------------------------------------------------------------
+
+static bool ends_unstarted(int sig)
+{
+    return !(sig_bit(sig) & (SIGNALS_STOP | SIGNALS_IGNORE));
+}
+
+int container_signal(struct container *c, struct process *p, int sig)
+{
+    struct guest_siginfo info = {.signo = sig, .code = SI_USER};
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    bool waits = c->waiting && p == c->init && ends_unstarted(sig);
+    mutex_unlock(&the_kernel->tasks_lock);
+    if (!waits)
+        return signal_send_process_outside(p, &info);
+    process_exit_group(p, sig);
+    int r = container_start(c);
+    return r == -EALREADY || r == -EAGAIN ? 0 : r; // not loaded: container_loaded sees it
+}
+
+void container_signal_all(struct container *c, int sig)
+{
+    struct guest_siginfo info = {.signo = sig, .code = SI_USER};
+    struct process *p;
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    bool waits = c->waiting && ends_unstarted(sig);
+    list_for_each(p, &the_kernel->processes, all_node)
+        if (p->container == c && !(waits && p == c->init))
+            signal_send_process_outside(p, &info);
+    mutex_unlock(&the_kernel->tasks_lock);
+    if (waits)
+        container_signal(c, c->init, sig);
+}
+
+// ---- pause ---------------------------------------------------------------------------------------
+
+static void each_task_locked(struct container *c, void (*visit)(struct task *t))
+{
+    struct process *p;
+    struct task *t;
+    list_for_each(p, &the_kernel->processes, all_node)
+        if (p->container == c)
+            list_for_each(t, &p->threads, thread_node)
+                visit(t);
+}
+
+static void wake_task(struct task *t)
+{
+    sched_wake(&t->sleeper);
+}
+
+void container_pause(struct container *c)
+{
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    __atomic_store_n(&c->pause_requested, 1, __ATOMIC_SEQ_CST);
+    each_task_locked(c, task_kick);
+    mutex_unlock(&the_kernel->tasks_lock);
+}
+
+void container_resume(struct container *c)
+{
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    __atomic_store_n(&c->pause_requested, 0, __ATOMIC_SEQ_CST);
+    each_task_locked(c, wake_task);
+    mutex_unlock(&the_kernel->tasks_lock);
+}
+
+bool container_is_parked(struct container *c)
+{
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    bool r = c->parked >= c->task_count;
+    mutex_unlock(&the_kernel->tasks_lock);
+    return r;
+}
+
+// ---- ends ----------------------------------------------------------------------------------------
+
+// All others of the container, or of the sandbox with its first.
+static void kill_others_locked(struct container *c, struct process *but)
+{
+    struct guest_siginfo info;
+    struct process *p;
+    siginfo_kernel(&info, SIGKILL);
+    list_for_each(p, &the_kernel->processes, all_node)
+        if (p != but && (c->first || p->container == c))
+            signal_send_process_outside(p, &info);
+}
+
+void container_process_ended_locked(struct process *p)
+{
+    struct container *c = p->container;
+    if (p != c->init)
+        return;
+    c->init_ended = 1;
+    c->exit_status = p->exit_status;
+    if (c->first) {
+        the_kernel->init_status = p->exit_status;
+        __atomic_store_n(&the_kernel->init_ended, 1, __ATOMIC_SEQ_CST);
+    }
+    kill_others_locked(c, p);
+}
+
+void container_task_gone_locked(struct container *c)
+{
+    c->task_count--;
+    if (!c->task_count && c->init_ended)
+        c->status = CONTAINER_STOPPED;
+}
+
+void container_get_info(struct container *c, struct container_info *ret)
+{
+    struct process *p;
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    *ret = (struct container_info){.status = c->status,
+                                   .paused = c->pause_requested && c->status != CONTAINER_STOPPED,
+                                   .exit_status = c->exit_status,
+                                   .tasks = c->task_count,
+                                   .oom_kills = c->oom_kills,
+                                   .usage = c->dead};
+    list_for_each(p, &the_kernel->processes, all_node) {
+        struct cpu_usage u;
+        if (p->container != c)
+            continue;
+        ret->processes += !p->zombie;
+        process_usage(p, &u);
+        cpu_usage_add(&ret->usage, &u);
+    }
+    mutex_unlock(&the_kernel->tasks_lock);
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// Containers: what the processes of one container share, and what is known of it from outside. A sandbox has
+// one or more; the first one's end is the sandbox's. Every process belongs to one for its whole life.
+//
+// States: created (its init is loaded and does not run), running, stopped (init has ended and no task is left).
+//
+// Guarded by kernel->tasks_lock unless it says otherwise. Lock order: task.h.
+#ifndef BAILEY_SENTRY_KERNEL_CONTAINER_H
+#define BAILEY_SENTRY_KERNEL_CONTAINER_H
+
+#include "sentry/kernel/task.h"
+
+struct ipc_ns;
+
+// Names of uname(2), shared by containers that share a UTS namespace.
+struct uts_ns {
+    struct ref ref;
+    struct mutex lock; // RANK_LEAF
+    char hostname[UTS_NAME_MAX + 1], domainname[UTS_NAME_MAX + 1];
+};
+
+enum container_status { CONTAINER_CREATED, CONTAINER_RUNNING, CONTAINER_STOPPED };
+
+struct container {
+    struct ref ref;
+    struct list node;        // in kernel->containers
+    char *id;                // does not change, as what follows to `task_limit`
+    bool first;
+    struct uts_ns *uts;      // referenced
+    struct ipc_ns *ipc;      // System V IPC; referenced
+    struct mount_ns *mounts; // referenced; set while it is being made
+    u32 task_limit;          // new tasks beyond it meet EAGAIN (atomic)
+
+    struct process *init;    // referenced; NULL before it is made
+    struct task *waiting;    // created: init's task, which no thread runs yet
+    u32 task_count;          // live tasks
+    u32 parked;              // tasks that are parked, for whatever reason
+    u32 pause_requested;     // tasks park while it is not 0 (atomic)
+    u8 status;               // enum container_status
+    u8 loaded;               // init's program is there
+    u8 init_ended;
+    s32 exit_status;         // wait status of init, when init_ended
+    struct tty *console;     // of init, referenced; NULL
+    struct cpu_usage dead;   // of processes that are gone
+    u32 oom_kills;
+};
+
+// A container in state created, without processes: in the list, one reference for the list. It shares the namespaces of
+// other containers that `like` names (NULL: it has its own). -EEXIST, -ENOMEM.
+struct container_like {
+    struct container *uts, *ipc;
+};
+int container_new(const char *id, const struct container_like *like, struct container **ret)
+    must_check;
+struct container *container_ref(struct container *c);
+void container_unref(struct container *c); // NULL is allowed
+
+// By id, "" being the sandbox's first; referenced, or NULL.
+struct container *container_find(const char *id) must_check;
+struct container *container_find_locked(const char *id);
+
+// A process of it by number, of its own PID namespace or (`root`) the sandbox'; referenced, or NULL.
+struct process *container_find_process(struct container *c, s32 nr, bool root) must_check;
+
+// The current task's, not referenced. Not for threads that run no task.
+static inline struct container *container_current(void)
+{
+    return current->process->container;
+}
+
+// A process in the container that is nobody's child: a session and process group of its own, one task without mm,
+// files and fs, as root with no capabilities. The caller fills in the rest and starts it by a runner. `init`: it is
+// the container's. -ENOMEM, -EAGAIN (task limit), -ESRCH (the container has stopped).
+int container_add_process(struct container *c, bool init, struct task **ret) must_check;
+
+// Init's program has been loaded (error 0), or could not be: then its task, which is run by the caller, ends. True:
+// it waits for container_start. False: it is to run at once.
+bool container_loaded(struct container *c, int error);
+bool container_is_loaded(struct container *c);
+
+// Runs init's task, once; when it was killed before, that is the end of it. -EALREADY, -ESRCH (stopped),
+// -EAGAIN (not loaded, or no host thread).
+int container_start(struct container *c) must_check;
+
+// Lets those go that were killed before they were started. No locks.
+void containers_start_killed(void);
+
+// Takes a stopped container out of the list: its id is free, its mounts go with the last reference.
+void container_forget(struct container *c);
+
+// Signals of bailey: reach init even where it ignores them by default. To one process (of this container), to all, or to the
+// foreground group of a terminal. What ends a process ends a container that was not started.
+int container_signal(struct container *c, struct process *p, int sig);
+void container_signal_all(struct container *c, int sig);
+
+// Parks all tasks of the container; not waited for (container_is_parked). Nests not: true while paused.
+void container_pause(struct container *c);
+void container_resume(struct container *c);
+bool container_is_parked(struct container *c);
+
+// Counts and usage; consistent.
+struct container_info {
+    enum container_status status;
+    bool paused;
+    s32 exit_status;
+    u32 tasks, processes, oom_kills;
+    struct cpu_usage usage;
+};
+void container_get_info(struct container *c, struct container_info *ret);
+
+// For kernel/: a task came or went, a process became a zombie (tasks_lock held).
+void container_task_gone_locked(struct container *c);
+void container_process_ended_locked(struct process *p);
+
+struct uts_ns *uts_ns_new(void) must_check; // NULL
+struct uts_ns *uts_ns_ref(struct uts_ns *u);
+void uts_ns_unref(struct uts_ns *u); // NULL is allowed
+
+// Something that bailey may be waiting for has happened. Any thread, any lock below RANK_LEAF. Implemented by
+// control/.
+void container_changed(void);
+
+#endif
