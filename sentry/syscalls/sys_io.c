@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
 
@@ -108,24 +109,35 @@ long sys_pwritev(struct task *t, const u64 a[6])
 // Of the RWF_ flags those that only ask for more speed or durability are granted.
 #define RWF_GRANTED (RWF_HIPRI | RWF_DSYNC | RWF_SYNC)
 
-static int check_rwf(u64 flags)
+// RWF_NOWAIT: what is in files is there at once; of streams their readiness tells.
+static int check_rwf(u64 fd, u32 flags, u32 event)
 {
-    if (flags & ~(u64)(RWF_GRANTED | RWF_NOWAIT | RWF_APPEND))
+    int r = 0;
+    if (flags & ~(u32)(RWF_GRANTED | RWF_NOWAIT))
         return -EOPNOTSUPP;
-    return flags & (RWF_NOWAIT | RWF_APPEND) ? -EOPNOTSUPP : 0;
+    if (!(flags & RWF_NOWAIT))
+        return 0;
+    struct fdref f = fd_get((int)fd);
+    if (!f.file)
+        return -EBADF;
+    const struct file_ops *ops = file_ops(f.file);
+    if (!ops->seekable)
+        r = !ops->ready ? -EOPNOTSUPP : ops->ready(f.file) & (event | EPOLLHUP | EPOLLERR) ? 0 : -EAGAIN;
+    fd_put(f);
+    return r;
 }
 
 long sys_preadv2(struct task *t, const u64 a[6])
 {
     s64 pos = (s64)a[3];
-    int r = check_rwf((u32)a[5]);
+    int r = check_rwf(a[0], (u32)a[5], EPOLLIN);
     return r ? r : transfer_vector(a, file_read, file_pread, pos == -1 ? NULL : &pos);
 }
 
 long sys_pwritev2(struct task *t, const u64 a[6])
 {
     s64 pos = (s64)a[3];
-    int r = check_rwf((u32)a[5]);
+    int r = check_rwf(a[0], (u32)a[5], EPOLLOUT);
     return r ? r : transfer_vector(a, file_write, file_pwrite, pos == -1 ? NULL : &pos);
 }
 

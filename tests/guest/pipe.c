@@ -21,6 +21,19 @@ static void on_sig(int sig)
     (void)sig;
 }
 
+TEST(read_that_does_not_wait)
+{
+    char buf[8];
+    struct iovec v = {buf, sizeof(buf)};
+    SYS(pipe(fd));
+    CHECK_ERR(preadv2(fd[0], &v, 1, -1, RWF_NOWAIT), EAGAIN);
+    CHECK_EQ(write(fd[1], "abc", 3), 3);
+    CHECK_EQ(preadv2(fd[0], &v, 1, -1, RWF_NOWAIT), 3);
+    SYS(close(fd[1]));
+    CHECK_EQ(preadv2(fd[0], &v, 1, -1, RWF_NOWAIT), 0);
+    CHECK_ERR(preadv2(-1, &v, 1, -1, RWF_NOWAIT), EBADF);
+}
+
 TEST(pipe2_flags)
 {
     make(O_CLOEXEC | O_NONBLOCK);
