@@ -252,6 +252,30 @@ TEST(termios_round_trip)
     CHECK_ERR(tcgetattr(f, &b), ENOTTY);
 }
 
+// The older form of the settings, which some programs still use.
+TEST(termio)
+{
+    struct {
+        unsigned short iflag, oflag, cflag, lflag;
+        unsigned char line, cc[8];
+    } old;
+    struct termios t;
+    open_pty();
+    SYS(ioctl(slave, TCGETA, &old));
+    CHECK(old.lflag & ICANON);
+    CHECK_EQ(old.cc[VINTR], 3);
+    old.lflag &= (unsigned short)~ICANON;
+    old.cc[VINTR] = 9;
+    SYS(ioctl(slave, TCSETAW, &old));
+    SYS(tcgetattr(slave, &t));
+    CHECK(!(t.c_lflag & ICANON));
+    CHECK(t.c_lflag & IEXTEN);
+    CHECK_EQ(t.c_cc[VINTR], 9);
+    CHECK_EQ(t.c_cc[VEOF], 4);
+    CHECK_ERR(ioctl(slave, TCGETA, (void *)8), EFAULT);
+    CHECK_ERR(ioctl(slave, TCSETA, (void *)8), EFAULT);
+}
+
 static volatile sig_atomic_t got_sig;
 
 static void on_sig(int sig)

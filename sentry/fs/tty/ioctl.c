@@ -37,15 +37,9 @@ static int drain(struct tty *t)
     return drained(t) ? 0 : sched_wait_event(&t->queue, 0, TIME_NEVER, drained(t));
 }
 
-static int set_settings(struct tty *t, u64 arg, u32 size, bool wait, bool flush)
+static int apply_settings(struct tty *t, const struct termios2 *new, bool wait, bool flush)
 {
-    struct termios2 new;
-    mutex_lock(&t->lock, RANK_FILE);
-    new = t->t;
-    mutex_unlock(&t->lock);
-    int r = copy_in(&new, uaddr(arg), size);
-    if (!r)
-        r = tty_check_change(t);
+    int r = tty_check_change(t);
     if (!r && wait)
         r = drain(t);
     if (r)
@@ -54,12 +48,54 @@ static int set_settings(struct tty *t, u64 arg, u32 size, bool wait, bool flush)
     struct termios2 old = t->t;
     if (flush)
         ldisc_flush_input(t);
-    t->t = new;
+    t->t = *new;
     t->t.c_line = 0;
     ldisc_settings_changed(t, &old);
     mutex_unlock(&t->lock);
     tty_wake(t);
     return 0;
+}
+
+static int set_settings(struct tty *t, u64 arg, u32 size, bool wait, bool flush)
+{
+    struct termios2 new;
+    mutex_lock(&t->lock, RANK_FILE);
+    new = t->t;
+    mutex_unlock(&t->lock);
+    int r = copy_in(&new, uaddr(arg), size);
+    return r ? r : apply_settings(t, &new, wait, flush);
+}
+
+// termio(7)'s older and narrower form.
+static int get_termio(struct tty *t, u64 arg)
+{
+    struct termio old = {0};
+    mutex_lock(&t->lock, RANK_FILE);
+    old.c_iflag = (u16)t->t.c_iflag;
+    old.c_oflag = (u16)t->t.c_oflag;
+    old.c_cflag = (u16)t->t.c_cflag;
+    old.c_lflag = (u16)t->t.c_lflag;
+    memcpy(old.c_cc, t->t.c_cc, sizeof(old.c_cc));
+    mutex_unlock(&t->lock);
+    return copy_out(uaddr(arg), &old, sizeof(old));
+}
+
+static int set_termio(struct tty *t, u64 arg, bool wait, bool flush)
+{
+    struct termio old;
+    struct termios2 new;
+    int r = copy_in(&old, uaddr(arg), sizeof(old));
+    if (r)
+        return r;
+    mutex_lock(&t->lock, RANK_FILE);
+    new = t->t;
+    mutex_unlock(&t->lock);
+    new.c_iflag = (new.c_iflag & ~0xffffu) | old.c_iflag;
+    new.c_oflag = (new.c_oflag & ~0xffffu) | old.c_oflag;
+    new.c_cflag = (new.c_cflag & ~0xffffu) | old.c_cflag;
+    new.c_lflag = (new.c_lflag & ~0xffffu) | old.c_lflag;
+    memcpy(new.c_cc, old.c_cc, sizeof(old.c_cc));
+    return apply_settings(t, &new, wait, flush);
 }
 
 void tty_set_size(struct tty *t, const struct tty_winsize *size)
@@ -256,6 +292,12 @@ long tty_ioctl_common(struct tty *t, struct file *f, u32 cmd, u64 arg)
     case TCSETSW2:
     case TCSETSF2:
         return set_settings(t, arg, sizeof(struct termios2), cmd != TCSETS2, cmd == TCSETSF2);
+    case TCGETA:
+        return get_termio(t, arg);
+    case TCSETA:
+    case TCSETAW:
+    case TCSETAF:
+        return set_termio(t, arg, cmd != TCSETA, cmd == TCSETAF);
     case TIOCGWINSZ:
         return copy_out(uaddr(arg), &t->size, sizeof(t->size));
     case TIOCSWINSZ:
