@@ -66,12 +66,13 @@ struct cpu_usage {
     u64 minor_faults, major_faults, voluntary, involuntary;
 };
 
-// A user's counts (RLIMIT_NPROC, RLIMIT_SIGPENDING). Lives while it counts anything.
+// A user's counts (RLIMIT_NPROC, RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE). Lives while it counts anything.
 struct user {
     struct list node;
     u32 uid;
     u32 processes; // tasks (atomic)
     u32 signals;   // queued (atomic)
+    u64 queue_bytes; // of POSIX message queues, guarded by kernel->user_lock
     u32 refs;      // guarded by kernel->user_lock
 };
 

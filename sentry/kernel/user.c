@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Counts for each user id: what RLIMIT_NPROC and RLIMIT_SIGPENDING bound.
+// Counts for each user id: what RLIMIT_NPROC, RLIMIT_SIGPENDING and RLIMIT_MSGQUEUE bound.
+#include <sys/resource.h>
+
+#include "abi/errno.h"
 #include "sentry/arena/arena.h"
+#include "sentry/fs/mqueue/mqueue.h"
 #include "sentry/kernel/task.h"
 
 struct user *user_get(u32 uid)
@@ -51,4 +55,34 @@ void user_put(struct user *u)
     mutex_unlock(&k->user_lock);
     if (last)
         arena_free(u);
+}
+
+// The reference that user_get gave stays with the charge.
+int kernel_charge_queue(u64 bytes, u32 *ret_uid)
+{
+    u64 limit = process_rlimit(current->process, RLIMIT_MSGQUEUE);
+    struct user *u = user_get(current->cred->uid);
+    if (!u)
+        return -ENOMEM;
+    mutex_lock(&the_kernel->user_lock, RANK_LEAF);
+    bool fits = bytes <= limit && u->queue_bytes <= limit - bytes;
+    if (fits)
+        u->queue_bytes += bytes;
+    mutex_unlock(&the_kernel->user_lock);
+    *ret_uid = u->uid;
+    if (!fits)
+        user_put(u);
+    return fits ? 0 : -EMFILE;
+}
+
+void kernel_discharge_queue(u32 uid, u64 bytes)
+{
+    struct user *u = user_get(uid); // there, since it is charged
+    if (!u)
+        return;
+    mutex_lock(&the_kernel->user_lock, RANK_LEAF);
+    u->queue_bytes -= min(bytes, u->queue_bytes);
+    mutex_unlock(&the_kernel->user_lock);
+    user_put(u);
+    user_put(u);
 }

@@ -3,6 +3,7 @@
 // membarrier(2), pidfds, ...
 #include "t.h"
 
+#include <mqueue.h>
 #include <linux/membarrier.h>
 #include <pthread.h>
 #include <sched.h>
@@ -329,4 +330,35 @@ TEST(popen_and_system_fail_cleanly_without_shell)
         _exit(127);
     }
     CHECK_EQ(WEXITSTATUS(t_wait(pid)), 127);
+}
+
+static void queue_limit(void *arg)
+{
+    struct mq_attr attr = {.mq_maxmsg = 4, .mq_msgsize = 1000};
+    char name[32];
+    int i;
+    SYS(setuid(54321)); // nobody else's queues count
+    setrlimit(RLIMIT_MSGQUEUE, &(struct rlimit){20000, 20000});
+    for (i = 0; i < 10; i++) {
+        snprintf(name, sizeof(name), "/limit-%d-%d", getpid(), i);
+        mqd_t q = mq_open(name, O_CREAT | O_RDWR, 0600, &attr);
+        if (q < 0)
+            break;
+    }
+    CHECK_EQ(errno, EMFILE);
+    CHECK(i >= 3 && i <= 4);
+    while (i-- > 0) {
+        snprintf(name, sizeof(name), "/limit-%d-%d", getpid(), i);
+        SYS(mq_unlink(name));
+    }
+    for (i = 3; i < 30; i++)
+        close(i); // the queues are gone and charged to nobody
+    snprintf(name, sizeof(name), "/limit-%d", getpid());
+    SYS(mq_open(name, O_CREAT | O_RDWR, 0600, &attr));
+    SYS(mq_unlink(name));
+}
+
+TEST(message_queue_limit)
+{
+    t_join(t_fork(queue_limit, NULL));
 }

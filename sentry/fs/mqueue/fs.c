@@ -50,6 +50,10 @@ static struct mqueue *queue_new(struct mq_set *set, u64 shape)
     struct mqueue *q = arena_alloc(sizeof(*q));
     if (!q)
         return NULL;
+    if (kernel_charge_queue(charge, &q->owner)) {
+        arena_free(q);
+        return NULL;
+    }
     set->charged += charge;
     waitq_init(&q->queue);
     list_init(&q->messages);
@@ -57,6 +61,12 @@ static struct mqueue *queue_new(struct mq_set *set, u64 shape)
     q->max_size = max_size;
     q->charged = charge;
     return q;
+}
+
+static void queue_discharge(struct mq_set *set, const struct mqueue *q)
+{
+    __atomic_sub_fetch(&set->charged, q->charged, __ATOMIC_RELAXED);
+    kernel_discharge_queue(q->owner, q->charged);
 }
 
 static int create(struct inode *dir, const struct name *name, const struct new_node *n,
@@ -76,7 +86,7 @@ static int create(struct inode *dir, const struct name *name, const struct new_n
     struct mqueue *q = queue_new(set, shape);
     if (!e || !i || !q) {
         if (q)
-            set->charged -= q->charged;
+            queue_discharge(set, q);
         arena_free(q);
         arena_free(e);
         inode_unref(i);
@@ -144,7 +154,7 @@ static void evict(struct inode *i)
         return;
     while ((node = list_pop(&q->messages)))
         arena_free(list_entry(node, struct mq_message, node));
-    __atomic_sub_fetch(&set->charged, q->charged, __ATOMIC_RELAXED);
+    queue_discharge(set, q);
     arena_free(q);
 }
 

@@ -44,6 +44,7 @@ struct mqueue {
     u32 count, max_count, max_size;
     u64 bytes;      // of data queued
     u64 charged;    // counted in the set's total while the queue lives
+    u32 owner;      // user that it is charged to
     u32 receivers;  // asleep in mq_receive: a notification is not sent while there are any
     struct mq_notify notify; // guarded by lock
 };
@@ -72,6 +73,9 @@ int mqueue_notify(struct file *f, const struct mq_notify *n) must_check;
 // ---- implemented by kernel/ ----
 // The message signal (SI_MESGQ) to the process, if it still is the one that registered.
 void mqueue_signal(const struct mq_notify *n);
+// Counts bytes of queues for the current task's user, *ret_uid: -EMFILE above RLIMIT_MSGQUEUE. -ENOMEM.
+int kernel_charge_queue(u64 bytes, u32 *ret_uid) must_check;
+void kernel_discharge_queue(u32 uid, u64 bytes);
 s32 kernel_current_tgid(void);
 
 #endif
