@@ -127,6 +127,12 @@ int client_request(const struct container *c, const char *action, struct control
     return r < 0 ? error_errno(e, r, "%s", action) : 0;
 }
 
+int client_start(const struct container *c, struct error *e)
+{
+    struct control_message answer;
+    return client_request(c, "start", &(struct control_message){.type = CONTROL_START}, &answer, e);
+}
+
 void client_refresh(struct container *c)
 {
     static const enum container_status statuses[CONTROL_STATUSES] = {

@@ -41,6 +41,9 @@ int client_ask(struct client *k, struct control_message *m, const int *fds, u32 
 int client_request(const struct container *c, const char *action, struct control_message *m,
                    struct control_message *ret, struct error *e);
 
+// Lets the process of a created container run.
+int client_start(const struct container *c, struct error *e);
+
 void client_close(struct client *k);
 
 // Asks the sandbox for the status of a container that is not stopped, and corrects c->status. A sandbox that

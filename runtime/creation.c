@@ -6,9 +6,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/client.h"
 #include "runtime/cmd/cmd.h"
+#include "runtime/destroy.h"
 #include "runtime/log.h"
 #include "runtime/pidfile.h"
+#include "runtime/proxy.h"
 #include "runtime/rootless.h"
 
 static int prepare_console(struct creation *c, struct error *e)
@@ -105,14 +108,82 @@ static int make_sandbox(struct creation *c, struct error *e)
         r = run_hooks(c, e);
     if (!r)
         r = sandbox_start(&c->sandbox, &c->config, e);
+    return r < 0 ? r : settle(c, e);
+}
+
+static bool shares(const struct creation *c, enum spec_namespace kind)
+{
+    const struct spec_namespaces *ns = &c->spec->namespaces;
+    return !ns->present[kind] || ns->path[kind];
+}
+
+// A process of the host that stands for the container, in the sandbox's namespaces and the container's cgroup.
+static int make_proxy(struct creation *c, struct client *k, struct error *e)
+{
+    struct control_message m = {.type = CONTROL_WAIT};
+    int r = client_send(k, &m, NULL, 0, e);
+    if (r < 0)
+        return r;
+    struct container sandbox;
+    r = container_open(&sandbox, c->globals->root, c->joins, false, e);
+    if (r < 0)
+        return r;
+    const struct proxy proxy = {
+        .container = k->id, .request = m.id, .control_fd = k->fd, .tty_fd = c->console_slave,
+        .cgroup = &c->sandbox.cgroup, .namespaces_fd = host_process_open(&sandbox.process),
+    };
+    pid_t pid = proxy_start(&proxy, e);
+    if (proxy.namespaces_fd >= 0)
+        close(proxy.namespaces_fd);
+    container_close(&sandbox);
+    if (pid < 0)
+        return pid;
+    host_process_identify(&c->container.process, pid);
+    return 0;
+}
+
+static int make_member(struct creation *c, struct error *e)
+{
+    static const enum hook_kind kinds[] = {HOOK_PRESTART, HOOK_CREATE_RUNTIME,
+                                           HOOK_CREATE_CONTAINER};
+    struct container *k = &c->container;
+    struct client client;
+    c->config.joins = c->joins;
+    c->config.share_pid = shares(c, SPEC_NS_PID);
+    c->config.share_uts = shares(c, SPEC_NS_UTS);
+    c->config.share_ipc = shares(c, SPEC_NS_IPC);
+    k->sandbox = strdup(c->joins);
+    int r = k->sandbox ? prepare_console(c, e) : error_set(e, -ENOMEM, "out of memory");
     if (!r)
-        r = settle(c, e);
+        r = client_open(&client, k, e);
+    if (r < 0)
+        return r;
+    launch_cancel(&c->sandbox.sentry); // begun before it was known that none is needed
+    r = record(c, e);
     if (!r)
-        r = pidfile_send(c->pidfd_socket, c->container.process.pid, e);
-    // Clients take it for the sign that all is there.
+        r = sandbox_join(&c->sandbox, &c->config, &client, e);
     if (!r)
-        r = pidfile_write(c->pid_file, c->container.process.pid, e);
+        r = make_proxy(c, &client, e);
+    client_close(&client);
+    if (!r)
+        r = hooks_check(k->hooks, e);
+    c->hooked = !r;
+    host_process_identify(&k->gofer, c->sandbox.gofer.pid);
+    k->cgroup = cgroup_save(&c->sandbox.cgroup);
+    for (size_t i = 0; i < array_size(kinds) && !r; i++)
+        r = container_run_hooks(k, kinds[i], e);
+    if (!r) {
+        k->status = CONTAINER_CREATED;
+        r = container_save(k, e);
+    }
     return r;
+}
+
+static int announce(struct creation *c, struct error *e)
+{
+    int r = pidfile_send(c->pidfd_socket, c->container.process.pid, e);
+    // Clients take it for the sign that all is there.
+    return r < 0 ? r : pidfile_write(c->pid_file, c->container.process.pid, e);
 }
 
 int creation_begin(struct creation *c, struct error *e)
@@ -137,7 +208,8 @@ int creation_make(struct creation *c, struct error *e)
         return r;
     c->claimed = true;
     describe(c);
-    return make_sandbox(c, e);
+    r = c->joins ? make_member(c, e) : make_sandbox(c, e);
+    return r < 0 ? r : announce(c, e);
 }
 
 int creation_start(struct creation *c, struct error *e)
@@ -145,9 +217,9 @@ int creation_start(struct creation *c, struct error *e)
     int r = container_run_hooks(&c->container, HOOK_START_CONTAINER, e);
     if (r < 0)
         return r;
-    r = sandbox_go(&c->sandbox);
+    r = c->joins ? client_start(&c->container, e) : sandbox_go(&c->sandbox);
     if (r < 0)
-        return error_errno(e, r, "start the container");
+        return c->joins ? r : error_errno(e, r, "start the container");
     if (c->container.status != CONTAINER_RUNNING) {
         c->container.status = CONTAINER_RUNNING;
         r = container_save(&c->container, e);
@@ -166,6 +238,8 @@ void creation_detach(struct creation *c)
 void creation_cancel(struct creation *c)
 {
     struct error ignored;
+    if (c->claimed && c->container.sandbox)
+        destroy_leave_sandbox(&c->container);
     sandbox_destroy(&c->sandbox);
     console_restore(&c->console);
     if (c->console_slave >= 0)

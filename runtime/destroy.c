@@ -44,8 +44,7 @@ static int end_process(struct host_process *p, const char *what, struct error *e
     return 0;
 }
 
-// One that lives in another container's sandbox: the sentry is told to forget it. The proxy ends by itself.
-static void leave_sandbox(struct container *c)
+void destroy_leave_sandbox(struct container *c)
 {
     struct control_message answer;
     struct error why;
@@ -53,6 +52,8 @@ static void leave_sandbox(struct container *c)
                            &(struct control_message){.type = CONTROL_DESTROY, .flags = CONTROL_ALL},
                            &answer, &why);
     if (r < 0 && r != -ESRCH)
+        rlog(RLOG_DEBUG, "%s", why.text);
+    if (end_process(&c->process, "container", &why) < 0)
         rlog(RLOG_DEBUG, "%s", why.text);
 }
 
@@ -79,7 +80,7 @@ static int remove_cgroup(struct container *c, struct error *e)
 int destroy_container(struct container *c, struct error *e)
 {
     if (c->sandbox)
-        leave_sandbox(c);
+        destroy_leave_sandbox(c);
     int r = end_process(&c->process, c->sandbox ? "container" : "sandbox", e);
     if (!r)
         r = end_process(&c->gofer, "gofer", e);

@@ -10,6 +10,10 @@
 // step.
 int destroy_container(struct container *c, struct error *e);
 
+// A container that lives in another's sandbox: tells the sandbox to end and forget it, and ends its proxy. What fails is
+// logged.
+void destroy_leave_sandbox(struct container *c);
+
 // Waits until a process has ended. 0, or -ETIMEDOUT.
 int destroy_wait(int pidfd, int seconds);
 

@@ -110,12 +110,12 @@ static void settle_mounts(struct spec *s)
     }
 }
 
-int namespaces_settle(struct spec *s, struct error *e)
+int namespaces_settle(struct spec *s, bool joins, struct error *e)
 {
-    int r = refuse_paths(s, e);
+    int r = joins ? 0 : refuse_paths(s, e);
     if (!r)
         r = settle_user(s, e);
-    if (!r)
+    if (!r && !joins)
         r = settle_names(s, e);
     settle_mounts(s);
     return r < 0 ? r : rootless_translate(s, e);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
@@ -40,6 +41,8 @@ static int become(const struct start *s)
     if (r < 0)
         return r;
     setsid();
+    if (p->namespaces_fd >= 0) // clients look at /proc/PID/ns of what they are told; it runs without as well
+        setns(p->namespaces_fd, CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC);
     if (chdir("/") < 0) // whatever directory bailey is in may be unmounted before the proxy ends
         return -errno;
     // All are above the proxy's own numbers by now.

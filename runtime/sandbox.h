@@ -24,6 +24,10 @@ struct sandbox_config {
     int listen_fd;      // control socket; -1
     const char *snapshot; // file to go on from; NULL
     bool foreground;    // ends with bailey
+    // For a container that joins a sandbox: the id of the sandbox's first container, and which of its namespaces
+    // are shared.
+    const char *joins;
+    bool share_pid, share_uts, share_ipc;
 };
 
 struct sandbox {
@@ -48,6 +52,13 @@ int sandbox_place(struct sandbox *s, const struct sandbox_config *c, struct erro
 
 // Starts what has begun. 0, or a negative errno with message, after which nothing is left.
 int sandbox_start(struct sandbox *s, const struct sandbox_config *c, struct error *e);
+
+// For a container that joins a sandbox, in place of sandbox_place and sandbox_start: makes its cgroup, starts its gofer if there
+// is one (s->gofer has been begun) and asks the sandbox, to which `k` is connected, to make the container. 0, or a
+// negative errno with a message that tells what went wrong inside, too.
+struct client;
+int sandbox_join(struct sandbox *s, const struct sandbox_config *c, struct client *k,
+                 struct error *e);
 
 // Waits until the sentry says that it is ready. A failure is told in the sentry's own words, and
 // the sandbox has ended.

@@ -7,6 +7,7 @@
 
 #include "runtime/cmd/create_options.h"
 #include "runtime/namespaces.h"
+#include "runtime/pod.h"
 
 static const struct option options[] = {
     CREATE_OPTIONS,
@@ -27,7 +28,9 @@ int create_options_load(struct creation *c, struct bundle *b, const struct creat
     int r = bundle_open(b, o->bundle, e);
     if (r < 0)
         return r;
-    r = namespaces_settle(&b->spec, e);
+    r = pod_find(c->globals->root, c->id, &b->spec, &c->joins, e);
+    if (!r)
+        r = namespaces_settle(&b->spec, c->joins, e);
     if (r < 0) {
         bundle_close(b);
         return r;

@@ -25,7 +25,6 @@ static int check_status(const struct container *c, struct error *e)
 
 static int start_locked(struct container *c, struct error *e)
 {
-    struct control_message answer;
     client_refresh(c);
     int r = check_status(c, e);
     if (r < 0)
@@ -33,7 +32,7 @@ static int start_locked(struct container *c, struct error *e)
     r = container_run_hooks(c, HOOK_START_CONTAINER, e);
     if (r < 0)
         return r;
-    r = client_request(c, "start", &(struct control_message){.type = CONTROL_START}, &answer, e);
+    r = client_start(c, e);
     if (r < 0)
         return r;
     c->status = CONTAINER_RUNNING;
