@@ -57,7 +57,7 @@ check-sanitize: build
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/bailey \
 		$(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/doc/bailey
-	install -m 755 $(BUILD)/bin/bailey $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 $(BUILD)/bin/bailey $(BUILD)/bin/containerd-shim-bailey-v1 $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 $(BUILD)/bin/bailey-sentry $(BUILD)/bin/bailey-gofer \
 		$(DESTDIR)$(PREFIX)/libexec/bailey/
 	install -m 644 runtime/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/

@@ -5,7 +5,7 @@
 #     tools/install-deps.sh [build|test]    (default: build)
 set -e
 
-build_packages="build-essential meson ninja-build pkg-config python3 git libjson-c-dev libseccomp-dev libcmocka-dev"
+build_packages="build-essential meson ninja-build pkg-config python3 git libjson-c-dev libseccomp-dev libcmocka-dev libprotobuf-c-dev protobuf-c-compiler"
 test_packages="busybox-static debootstrap strace runc crun valgrind"
 
 packages=$build_packages
