@@ -22,11 +22,17 @@ static inline bool list_empty(const struct list *l)
     return l->next == l;
 }
 
+// A list's `next` is stored in one piece: some look at it without the list's lock to see whether there is anything at all.
+static inline void list_set_next(struct list *l, struct list *next)
+{
+    __atomic_store_n(&l->next, next, __ATOMIC_RELAXED);
+}
+
 static inline void list_insert_between(struct list *n, struct list *prev, struct list *next)
 {
     n->prev = prev;
     n->next = next;
-    prev->next = n;
+    list_set_next(prev, n);
     next->prev = n;
 }
 
@@ -44,7 +50,7 @@ static inline void list_push(struct list *head, struct list *n)
 // Detaches a node (harmless on a detached one) and leaves it pointing at itself.
 static inline void list_remove(struct list *n)
 {
-    n->prev->next = n->next;
+    list_set_next(n->prev, n->next);
     n->next->prev = n->prev;
     list_init(n);
 }

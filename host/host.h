@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <errno.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -17,6 +18,10 @@
 // mmap(2): the address, or a negative errno as a number (test with host_is_error).
 static inline void *host_mmap(void *addr, u64 size, int prot, int flags, int fd, u64 off)
 {
+#ifdef __SANITIZE_THREAD__ // which must know that the address now means something else
+    void *p = mmap(addr, size, prot, flags, fd, (off_t)off);
+    return p == MAP_FAILED ? (void *)(intptr_t)-errno : p;
+#endif
     return (void *)host_sys(SYS_mmap, addr, size, prot, flags, fd, off);
 }
 

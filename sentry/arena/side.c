@@ -39,7 +39,7 @@ u32 side_insert(struct side_table *t, void *object)
     if (generation == 0)
         generation = ++t->generation & GENERATION_MASK;
     handle = generation << SIDE_INDEX_BITS | index;
-    e->object = object;
+    __atomic_store_n(&e->object, object, __ATOMIC_RELEASE);
     __atomic_store_n(&e->handle, handle, __ATOMIC_RELEASE);
     t->live++;
 out:
@@ -59,7 +59,11 @@ static struct side_entry *entry_of(const struct side_table *t, u32 handle)
 void *side_get(const struct side_table *t, u32 handle)
 {
     struct side_entry *e = entry_of(t, handle);
-    return e ? e->object : NULL;
+    if (!e)
+        return NULL;
+    // The slot may be given to another object at this moment.
+    void *object = __atomic_load_n(&e->object, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&e->handle, __ATOMIC_RELAXED) == handle ? object : NULL;
 }
 
 void *side_remove(struct side_table *t, u32 handle)
@@ -70,7 +74,7 @@ void *side_remove(struct side_table *t, u32 handle)
     if (e) {
         object = e->object;
         __atomic_store_n(&e->handle, 0, __ATOMIC_RELEASE);
-        e->object = NULL;
+        __atomic_store_n(&e->object, NULL, __ATOMIC_RELEASE);
         e->next = t->free;
         t->free = (handle & INDEX_MASK) + 1;
         t->live--;

@@ -186,7 +186,9 @@ static bool serve(struct client *c, const struct control_message *m)
     static struct control_call call;
     call = (struct control_call){.m = m, .fds = c->fds, .fd_count = c->fd_count,
                                  .reply = {.type = CONTROL_REPLY, .id = m->id}};
-    if (__atomic_load_n(&control.waits_count, __ATOMIC_RELAXED) < WAITS_MAX)
+    // Before it is ready there is no kernel to ask.
+    if (__atomic_load_n(&control.ready, __ATOMIC_SEQ_CST) &&
+        __atomic_load_n(&control.waits_count, __ATOMIC_RELAXED) < WAITS_MAX)
         kernel_control_serve(&call);
     else
         call.reply.error = -EAGAIN;

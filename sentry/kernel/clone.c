@@ -210,13 +210,13 @@ static int link_locked(struct task *t, struct task *c, u64 flags)
     }
     seccomp_inherit(t, c);
     list_push(&p->threads, &c->thread_node);
-    p->thread_count++;
+    __atomic_store_n(&p->thread_count, p->thread_count + 1, __ATOMIC_SEQ_CST);
     mutex_unlock(&p->lock);
     pid->task = c;
     if (!(flags & CLONE_THREAD))
         link_process_locked(t, c, flags);
-    the_kernel->task_count++;
-    p->container->task_count++;
+    __atomic_add_fetch(&the_kernel->task_count, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&p->container->task_count, 1, __ATOMIC_RELAXED);
     if (c->user)
         __atomic_add_fetch(&c->user->processes, 1, __ATOMIC_RELAXED);
     return 0;

@@ -141,8 +141,8 @@ static void link_process_locked(struct container *c, bool init, struct task *t, 
         k->parked++;
     }
     list_push(&k->processes, &p->all_node);
-    k->task_count++;
-    c->task_count++;
+    __atomic_add_fetch(&k->task_count, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&c->task_count, 1, __ATOMIC_RELAXED);
     k->forks++;
     __atomic_add_fetch(&t->user->processes, 1, __ATOMIC_RELAXED);
 }
@@ -381,8 +381,7 @@ void container_process_ended_locked(struct process *p)
 
 void container_task_gone_locked(struct container *c)
 {
-    c->task_count--;
-    if (!c->task_count && c->init_ended)
+    if (!__atomic_sub_fetch(&c->task_count, 1, __ATOMIC_RELAXED) && c->init_ended)
         c->status = CONTAINER_STOPPED;
 }
 

@@ -221,13 +221,13 @@ static void swap_memory(struct task *t, struct loader_image *image)
     struct mm *old = t->mm;
     u32 old_thread = t->thread;
 
+    struct mm_counters c = {0};
+
     task_release_memory(t, old);
-    if (old) {
-        struct mm_counters c;
+    if (old)
         mm_get_counters(old, &c);
-        p->max_rss = max(p->max_rss, c.peak_rss >> 10);
-    }
     mutex_lock(&p->lock, RANK_SIGHAND);
+    p->max_rss = max(p->max_rss, c.peak_rss >> 10);
     t->mm = image->mm;
     __atomic_store_n(&t->thread, image->thread, __ATOMIC_RELEASE);
     memcpy(t->comm, image->comm, sizeof(t->comm));

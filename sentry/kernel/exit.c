@@ -125,7 +125,7 @@ static void orphan_children_locked(struct process *p)
         mutex_lock(&child->lock, RANK_SIGHAND);
         list_for_each(t, &child->threads, thread_node)
             if (!t->exited)
-                task_refresh_identity(t);
+                task_refresh_identity_locked(t);
         mutex_unlock(&child->lock);
         if (child->pdeath_signal) {
             siginfo_kernel(&info, child->pdeath_signal);
@@ -183,13 +183,13 @@ static void release_parts(struct task *t)
     struct process *p = t->process;
     struct mm *mm = t->mm;
 
+    struct mm_counters c = {0};
+
     task_release_memory(t, mm);
-    if (mm) {
-        struct mm_counters c;
+    if (mm)
         mm_get_counters(mm, &c);
-        p->max_rss = max(p->max_rss, c.peak_rss >> 10);
-    }
     mutex_lock(&p->lock, RANK_SIGHAND);
+    p->max_rss = max(p->max_rss, c.peak_rss >> 10);
     struct fdtable *files = t->files;
     struct fs_context *fs = t->fs;
     t->exited = 1;
@@ -222,7 +222,7 @@ static bool leave_process_locked(struct task *t)
     mutex_lock(&p->lock, RANK_SIGHAND);
     process_bury_usage_locked(p, t);
     list_remove(&t->thread_node);
-    p->thread_count--;
+    __atomic_store_n(&p->thread_count, p->thread_count - 1, __ATOMIC_SEQ_CST);
     if (p->leader == t)
         task_ref(t); // for /proc, until the process is reaped
     bool stop_complete = process_stop_check_locked(p);
@@ -249,14 +249,14 @@ void task_exit(struct task *t)
     struct kernel *k = the_kernel;
     struct process *p = t->process;
 
-    if (p->thread_count == 1) {
+    if (__atomic_load_n(&p->thread_count, __ATOMIC_RELAXED) == 1) {
         posix_timers_exit(p);
         session_leader_exit(p);
     }
     sem_undo_leave(t->sem_undo);
     t->sem_undo = NULL;
     release_parts(t);
-    p->exit_uid = t->cred->uid;
+    __atomic_store_n(&p->exit_uid, t->cred->uid, __ATOMIC_RELAXED);
     if (t->user)
         __atomic_sub_fetch(&t->user->processes, 1, __ATOMIC_RELAXED);
 
@@ -264,11 +264,10 @@ void task_exit(struct task *t)
     pid_ref(t->pid);
     mutex_lock(&k->tasks_lock, RANK_TASKS);
     bool last = leave_process_locked(t);
-    k->task_count--;
+    bool all_gone = __atomic_sub_fetch(&k->task_count, 1, __ATOMIC_RELAXED) == 0;
     if (last)
         become_zombie_locked(p);
     container_task_gone_locked(p->container);
-    bool all_gone = k->task_count == 0;
     mutex_unlock(&k->tasks_lock);
     pid_unref(t->pid);
     if (last)
@@ -282,7 +281,7 @@ void task_exit(struct task *t)
         __atomic_add_fetch(&k->stop_sequence, 1, __ATOMIC_SEQ_CST);
         host_futex_wake(&k->stop_sequence, INT32_MAX, false);
     }
-    if (all_gone && k->init_ended) {
+    if (all_gone && __atomic_load_n(&k->init_ended, __ATOMIC_SEQ_CST)) {
         __atomic_store_n(&k->ended, 1, __ATOMIC_SEQ_CST);
         host_futex_wake(&k->ended, INT32_MAX, false);
     }

@@ -542,7 +542,7 @@ void futex_clear_child_tid(struct task *t)
 {
     struct mm_futex_key key;
     // Nobody is left to look at it.
-    if (t->process->thread_count == 1 && !t->process->shares_mm)
+    if (__atomic_load_n(&t->process->thread_count, __ATOMIC_RELAXED) == 1 && !t->process->shares_mm)
         return;
     if (put_u32(uaddr(t->clear_child_tid), 0))
         return;

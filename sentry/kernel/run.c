@@ -60,7 +60,8 @@ static void do_syscall(struct task *t, bool again)
     a[5] = t->regs.r9;
     t->syscall_nr = nr;
     t->in_syscall = 1;
-    if (unlikely(t->seccomp_mode) && !again && !seccomp_enter(t, (u32)nr, a, &ret)) {
+    if (unlikely(__atomic_load_n(&t->seccomp_mode, __ATOMIC_ACQUIRE)) && !again &&
+        !seccomp_enter(t, (u32)nr, a, &ret)) {
         syscall_refused(t, nr, a, ret);
         t->in_syscall = 0; // whatever errno a filter gave is final
         t->syscall_nr = ~0ull;
@@ -81,7 +82,7 @@ static void do_fault(struct task *t, const struct platform_event *ev)
 {
     struct mm_signal s = {.signo = ev->signo, .code = ev->code, .addr = ev->addr};
     bool memory = (ev->signo == SIGSEGV && ev->trapno == 14) || ev->signo == SIGBUS;
-    t->minor_faults++;
+    __atomic_store_n(&t->minor_faults, t->minor_faults + 1, __ATOMIC_RELAXED);
     if (memory && mm_fault(t->mm, ev, &s) == 0)
         return;
     struct guest_siginfo info = {.signo = s.signo, .code = s.code};
@@ -169,7 +170,7 @@ static bool wants_look(struct task *t)
 static void task_loop(struct task *t)
 {
     for (;;) {
-        if (unlikely(t->vfork_wait)) {
+        if (unlikely(__atomic_load_n(&t->vfork_wait, __ATOMIC_RELAXED))) {
             sched_release_wakes();
             wait_for_vfork(t);
             __atomic_or_fetch(&t->work, TASK_WORK_SIGNAL, __ATOMIC_SEQ_CST);

@@ -135,7 +135,7 @@ static void sync_locked(struct task *t, struct seccomp_filter *f)
         if (task_no_new_privs(t))
             __atomic_store_n(&o->no_new_privs, 1, __ATOMIC_RELAXED);
         if (__atomic_load_n(&o->thread, __ATOMIC_ACQUIRE))
-            task_refresh_identity(o);
+            task_refresh_identity_locked(o);
     }
 }
 

@@ -250,7 +250,7 @@ void task_usage(struct task *t, struct cpu_usage *ret)
     *ret = (struct cpu_usage){
         .user = clock_ticks_to_ns(user),
         .system = clock_ticks_to_ns(system),
-        .minor_faults = t->minor_faults,
+        .minor_faults = __atomic_load_n(&t->minor_faults, __ATOMIC_RELAXED),
         .voluntary = t->voluntary,
     };
     // A task in the guest right now adds to its count only when it comes back.
@@ -321,7 +321,7 @@ u64 process_rlimit(struct process *p, u32 resource)
 
 // ---- credentials of a task -----------------------------------------------------------------------
 
-void task_refresh_identity(struct task *t)
+void task_refresh_identity_locked(struct task *t)
 {
     const struct cred *c = t->cred;
     struct platform_identity id = {
@@ -334,6 +334,13 @@ void task_refresh_identity(struct task *t)
         .egid = c->egid,
     };
     platform_set_identity(t->thread, seccomp_allows_in_stub(t) ? &id : NULL);
+}
+
+void task_refresh_identity(struct task *t)
+{
+    mutex_lock(&t->process->lock, RANK_SIGHAND);
+    task_refresh_identity_locked(t);
+    mutex_unlock(&t->process->lock);
 }
 
 void task_set_cred(struct task *t, const struct cred *c)

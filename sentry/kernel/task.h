@@ -342,6 +342,7 @@ void user_put(struct user *u);
 void task_set_cred(struct task *t, const struct cred *c);
 // Tells the platform what the stub may answer.
 void task_refresh_identity(struct task *t);
+void task_refresh_identity_locked(struct task *t); // with process->lock
 
 // True if the current task may do what needs `cap`.
 static inline bool task_capable(struct task *t, u32 cap)

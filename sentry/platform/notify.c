@@ -45,7 +45,7 @@ static struct pt_expect *expect_find(u32 kind, u64 cookie, int tid)
 {
     struct pt_expect *e;
     list_for_each(e, &expected, node) {
-        if (e->kind != kind || e->done)
+        if (e->kind != kind || __atomic_load_n(&e->done, __ATOMIC_ACQUIRE))
             continue;
         if (kind == STUB_ANNOUNCE_SOCKET ? e->tid == tid : e->cookie == cookie)
             return e;
@@ -158,7 +158,8 @@ static bool serve_one(int msec, bool spin)
         u8 room[256]; // of a newer kernel
     } u;
     int r = 0;
-    for (int i = 0; spin && i < SPIN_POLLS && r == 0 && !pt.page->no_spin; i++)
+    for (int i = 0; spin && i < SPIN_POLLS && r == 0 &&
+                    !__atomic_load_n(&pt.page->no_spin, __ATOMIC_RELAXED); i++)
         r = host_poll(&p, 1, 0);
     if (r == 0)
         r = host_poll(&p, 1, msec);

@@ -38,6 +38,11 @@ static void skip_bad_ids(void)
     mutex_unlock(&lock);
 }
 
+static bool expect_done(const struct pt_expect *e)
+{
+    return __atomic_load_n(&e->done, __ATOMIC_ACQUIRE);
+}
+
 // Lets `parent` make the clone that `e` describes: 0 once the new task has been let in.
 static int clone_ordered(struct pt_thread *parent, struct pt_expect *e, u32 order)
 {
@@ -49,15 +54,15 @@ static int clone_ordered(struct pt_thread *parent, struct pt_expect *e, u32 orde
     skip_bad_ids();
     pt_expect_add(e);
     r = pt_order_simple(parent, order, e);
-    if (r == 0 && !e->done)
+    if (r == 0 && !expect_done(e))
         pt_serve_until(e, NULL);
     pt_expect_remove(e);
     if (r == 0)
-        r = e->done ? e->error : -ESRCH;
+        r = expect_done(e) ? e->error : -ESRCH;
     if (r == 0)
         __atomic_store_n(&last_id, (u32)e->thread->tid, __ATOMIC_RELAXED);
     // A stub that says it failed and had its clone let in all the same is lying.
-    if (r < 0 && e->done)
+    if (r < 0 && expect_done(e))
         pt_kill(e->space);
     return r;
 }

@@ -44,7 +44,7 @@ static void host_ready(void *arg, u32 events)
     if (events & (EPOLLHUP | EPOLLERR))
         events |= READABLE | WRITABLE;
     waitq_wake(&s->queue, events);
-    hostfd_rest(s->handle, &s->queue);
+    hostfd_rest(__atomic_load_n(&s->handle, __ATOMIC_ACQUIRE), &s->queue);
 }
 
 int hostsock_fd(const struct hostsock *s)
@@ -181,7 +181,7 @@ static int adopt(u16 kind, int fd, const struct hostsock *like, u32 flags, struc
     r = enter(s);
     if (r)
         goto fail;
-    s->handle = hostfd_watch(fd, host_ready, s);
+    __atomic_store_n(&s->handle, hostfd_watch(fd, host_ready, s), __ATOMIC_RELEASE);
     if (!s->handle) {
         leave(s);
         r = -ENOMEM;
@@ -291,12 +291,16 @@ static long accept_try(struct hostsock *s, void *arg)
 
 int hostsock_accept(struct file *f, u32 flags, struct file **ret)
 {
-    struct hostsock *s = hostsock_of(f), like = *s;
+    struct hostsock *s = hostsock_of(f);
+    struct hostsock like = {.domain = s->domain,
+                            .type = s->type,
+                            .protocol = s->protocol,
+                            .state = HOSTSOCK_CONNECTED,
+                            .options = s->options};
     long r = hostsock_wait(s, EPOLLIN, s->options.rcvtimeo, hostsock_nonblock(f, 0), accept_try,
                            NULL);
     if (r < 0)
         return (int)r;
-    like.state = HOSTSOCK_CONNECTED;
     return adopt(f->kind, (int)r, &like, flags, ret);
 }
 

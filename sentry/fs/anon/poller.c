@@ -139,9 +139,9 @@ int hostfd_arm(u32 handle, u32 events)
 static int edge_control(struct watch *w, u32 events)
 {
     struct epoll_event ev = {.events = events | EPOLLET, .data.u64 = w->handle};
-    int r = host_epoll_ctl(poller_fd, w->added ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, w->fd, &ev);
+    int r = host_epoll_ctl(poller_fd, __atomic_load_n(&w->added, __ATOMIC_RELAXED) ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, w->fd, &ev);
     if (!r) {
-        w->added = 1;
+        __atomic_store_n(&w->added, 1, __ATOMIC_RELAXED);
         __atomic_store_n(&w->edge, events, __ATOMIC_SEQ_CST);
     }
     return r;
@@ -181,7 +181,7 @@ void hostfd_unwatch(u32 handle)
     mutex_unlock(&run_lock);
     if (!w)
         return;
-    if (w->added)
+    if (__atomic_load_n(&w->added, __ATOMIC_SEQ_CST))
         (void)host_epoll_ctl(poller_fd, EPOLL_CTL_DEL, w->fd, NULL);
     while (__atomic_load_n(&running, __ATOMIC_SEQ_CST) == handle)
         __builtin_ia32_pause();

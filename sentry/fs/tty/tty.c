@@ -127,7 +127,7 @@ void tty_hangup(struct tty *t)
     t->session = t->pgrp = 0;
     tty_store(&t->hangups, t->hangups + 1);
     ldisc_flush_input(t);
-    t->slave_closed = true;
+    __atomic_store_n(&t->slave_closed, true, __ATOMIC_SEQ_CST);
     mutex_unlock(&t->lock);
     if (session) {
         job_signal_leader(session, SIGHUP);
@@ -177,7 +177,7 @@ int tty_attach(struct tty *t, struct file *f)
         r = -EBUSY;
     if (!r) {
         t->slave_opens++;
-        t->slave_closed = false;
+        __atomic_store_n(&t->slave_closed, false, __ATOMIC_SEQ_CST);
         f->priv_word = t->hangups;
     }
     mutex_unlock(&t->lock);
@@ -245,7 +245,7 @@ static void slave_release(struct file *f)
     mutex_lock(&t->lock, RANK_FILE);
     bool last = --t->slave_opens == 0;
     if (last) {
-        t->slave_closed = true;
+        __atomic_store_n(&t->slave_closed, true, __ATOMIC_SEQ_CST);
         t->exclusive = false;
     }
     mutex_unlock(&t->lock);
