@@ -31,10 +31,10 @@ int boot_container_new(const struct boot_message *m, struct task **ret)
 {
     struct container *c;
     struct container_like like;
-    int r = find_like(m->uts_ns_of, &like.uts);
-    int missing = find_like(m->ipc_ns_of, &like.ipc);
-    if (!r)
-        r = missing ? missing : container_new(m->id, &like, &c);
+    int r = find_like(m->pid_ns_of, &like.pid);
+    int r2 = find_like(m->uts_ns_of, &like.uts), r3 = find_like(m->ipc_ns_of, &like.ipc);
+    r = r ? r : r2 ? r2 : r3 ? r3 : container_new(m->id, &like, &c);
+    container_unref(like.pid);
     container_unref(like.uts);
     container_unref(like.ipc);
     if (r == -EEXIST || r == -ENOMEM)

@@ -105,7 +105,7 @@ static void add_process(struct text *t, struct process *p)
         snprintf(tty, sizeof(tty), "pts/%u", (u32)i.tty_nr & 0xff);
     const struct cred *cred = task_get_cred(task);
     u64 start = (u64)(the_kernel->boot_realtime + p->start_time - the_kernel->boot_monotonic);
-    add(t, "%d %d %d %d %u %c %u %llu %llu %s %s ", p->tgid, p->tgid,
+    add(t, "%d %d %d %d %u %c %u %llu %llu %s %s ", p->tgid, p->pid->root_nr,
         platform_host_pid(__atomic_load_n(&task->thread, __ATOMIC_RELAXED)), i.ppid, cred->euid,
         i.state, i.threads, (unsigned long long)(start / NSEC_PER_SEC),
         (unsigned long long)((u.user + u.system) / 1000000), tty, comm);
@@ -120,8 +120,8 @@ int describe_processes(struct container *c, char **ret, size_t *ret_size)
     struct text t = {0};
     struct process *p;
     add(&t, "%s", "");
-    for (s32 from = 0; (p = process_next(from)); process_unref(p)) {
-        from = p->tgid + 1;
+    for (s32 from = 0; (p = process_next_root(from)); process_unref(p)) {
+        from = p->pid->root_nr + 1;
         if (p->container == c)
             add_process(&t, p);
     }
@@ -173,10 +173,10 @@ int describe_stacks(char **ret, size_t *ret_size)
     struct text t = {0};
     struct process *p;
     add(&t, "   pid    tid name            state\n");
-    for (s32 from = 0; (p = process_next(from)); process_unref(p)) {
+    for (s32 from = 0; (p = process_next_root(from)); process_unref(p)) {
         struct task *task;
         char line[256];
-        from = p->tgid + 1;
+        from = p->pid->root_nr + 1;
         for (s32 tid = 0; (task = process_next_thread(p, tid)); task_unref(task)) {
             tid = task->tid + 1;
             describe(task, line, sizeof(line));

@@ -61,15 +61,10 @@ static void serve_start(struct control_call *call, struct container *c)
 static bool signal_foreground(struct process *p, int sig)
 {
     struct tty *t = terminal_of(p);
-    struct process_info i;
-    process_get_info(p, &i);
-    s32 group = t ? tty_foreground(t) : 0;
+    bool r = t && tty_signal_foreground(t, sig);
     if (t)
         tty_unref(t);
-    if (group <= 0)
-        return false;
-    job_signal_pgrp(group, i.session, sig);
-    return true;
+    return r;
 }
 
 static void serve_signal(struct control_call *call, struct container *c)

@@ -273,7 +273,7 @@ static enum control_progress look_exec(struct control_wait *w, struct control_me
     if (s->phase == SPAWN_LOADING) {
         s->phase = SPAWN_RUNNING;
         ret->pid = (u32)s->pid->nr;
-        ret->root_pid = (u32)s->pid->nr;
+        ret->root_pid = (u32)s->pid->root_nr;
         return CONTROL_TELL;
     }
     if (w->gone && s->tied && !s->killed) {
@@ -314,7 +314,7 @@ static enum control_progress look_create(struct control_wait *w, struct control_
     if (s->phase == SPAWN_LOADING) {
         s->phase = SPAWN_RUNNING;
         ret->pid = (u32)s->pid->nr;
-        ret->root_pid = (u32)s->pid->nr;
+        ret->root_pid = (u32)s->pid->root_nr;
         return CONTROL_TELL;
     }
     return stopped && let_go(w, s->tty) ? CONTROL_OVER : CONTROL_NOT_YET;

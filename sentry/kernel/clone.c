@@ -197,7 +197,7 @@ static int link_locked(struct task *t, struct task *c, u64 flags)
         return -EAGAIN;
     if (t->process->group_exit)
         return -ERESTARTNOINTR;
-    struct pid *pid = pid_alloc_locked();
+    struct pid *pid = pid_alloc_locked(p->container->pid_ns);
     if (!pid)
         return -EAGAIN;
     c->tid = pid->nr;

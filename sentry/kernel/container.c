@@ -47,6 +47,7 @@ void container_unref(struct container *c)
     if (!c || !ref_put(&c->ref))
         return;
     process_unref(c->init);
+    pid_ns_unref(c->pid_ns);
     uts_ns_unref(c->uts);
     ipc_ns_unref(c->ipc);
     mount_ns_unref(c->mounts);
@@ -77,11 +78,13 @@ struct container *container_find(const char *id)
 
 struct process *container_find_process(struct container *c, s32 nr, bool root)
 {
-    struct process *p = process_find(nr);
-    if (!p || p->container == c)
-        return p;
-    process_unref(p);
-    return NULL;
+    struct process *p = NULL;
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    struct pid *pid = root ? pid_find_root_locked(nr) : pid_find_locked(c->pid_ns, nr);
+    if (pid && pid->process && pid->process->container == c)
+        p = process_ref(pid->process);
+    mutex_unlock(&the_kernel->tasks_lock);
+    return p;
 }
 
 int container_new(const char *id, const struct container_like *like, struct container **ret)
@@ -93,10 +96,11 @@ int container_new(const char *id, const struct container_like *like, struct cont
     ref_init(&c->ref);
     list_init(&c->node);
     c->id = arena_strdup(id);
+    c->pid_ns = like->pid ? pid_ns_ref(like->pid->pid_ns) : pid_ns_new();
     c->uts = like->uts ? uts_ns_ref(like->uts->uts) : uts_ns_new();
     c->ipc = like->ipc ? ipc_ns_ref(like->ipc->ipc) : ipc_ns_new();
     c->task_limit = the_kernel->task_limit;
-    if (!c->id || !c->uts || !c->ipc) {
+    if (!c->id || !c->pid_ns || !c->uts || !c->ipc) {
         container_unref(c);
         return -ENOMEM;
     }
@@ -172,14 +176,16 @@ int container_add_process(struct container *c, bool init, struct task **ret)
     if (!p->sighand || !t->user)
         goto out;
     mutex_lock(&k->tasks_lock, RANK_TASKS);
-    if (c->init_ended || k->init_ended)
+    if (c->init_ended || c->pid_ns->ended || k->init_ended)
         r = -ESRCH;
     else if (k->task_count >= k->task_limit || c->task_count >= c->task_limit)
         r = -EAGAIN;
-    else if ((pid = pid_alloc_locked()) && (s = session_new(pid)))
+    else if ((pid = pid_alloc_locked(c->pid_ns)) && (s = session_new(pid)))
         r = 0;
     if (!r) {
-        p->is_init = init && c->first;
+        p->is_init = init && !c->pid_ns->init;
+        if (p->is_init)
+            c->pid_ns->init = process_ref(p);
         link_process_locked(c, init, t, pid, s);
         session_unref(s);
     } else if (pid) {
@@ -354,29 +360,37 @@ bool container_is_parked(struct container *c)
 
 // ---- ends ----------------------------------------------------------------------------------------
 
-// All others of the container, or of the sandbox with its first.
-static void kill_others_locked(struct container *c, struct process *but)
+// With a container's init ends all that is in the container, with a namespace's all that is in the namespace, and
+// with the first container's the sandbox.
+static void kill_others_locked(struct process *ended)
 {
+    struct container *c = ended->container;
     struct guest_siginfo info;
     struct process *p;
     siginfo_kernel(&info, SIGKILL);
-    list_for_each(p, &the_kernel->processes, all_node)
-        if (p != but && (c->first || p->container == c))
+    list_for_each(p, &the_kernel->processes, all_node) {
+        bool with = (ended == c->init && (c->first || p->container == c)) ||
+                    (ended->is_init && p->container->pid_ns == c->pid_ns);
+        if (p != ended && with)
             signal_send_process_outside(p, &info);
+    }
 }
 
 void container_process_ended_locked(struct process *p)
 {
     struct container *c = p->container;
-    if (p != c->init)
-        return;
-    c->init_ended = 1;
-    c->exit_status = p->exit_status;
-    if (c->first) {
+    if (p->is_init)
+        c->pid_ns->ended = 1;
+    if (p == c->init) {
+        c->init_ended = 1;
+        c->exit_status = p->exit_status;
+    }
+    if (p == c->init && c->first) {
         the_kernel->init_status = p->exit_status;
         __atomic_store_n(&the_kernel->init_ended, 1, __ATOMIC_SEQ_CST);
     }
-    kill_others_locked(c, p);
+    if (p == c->init || p->is_init)
+        kill_others_locked(p);
 }
 
 void container_task_gone_locked(struct container *c)

@@ -26,7 +26,8 @@ struct container {
     struct list node;        // in kernel->containers
     char *id;                // does not change, as what follows to `task_limit`
     bool first;
-    struct uts_ns *uts;      // referenced
+    struct pid_ns *pid_ns;   // referenced, as what follows
+    struct uts_ns *uts;
     struct ipc_ns *ipc;      // System V IPC; referenced
     struct mount_ns *mounts; // referenced; set while it is being made
     u32 task_limit;          // new tasks beyond it meet EAGAIN (atomic)
@@ -48,7 +49,7 @@ struct container {
 // A container in state created, without processes: in the list, one reference for the list. It shares the namespaces of
 // other containers that `like` names (NULL: it has its own). -EEXIST, -ENOMEM.
 struct container_like {
-    struct container *uts, *ipc;
+    struct container *pid, *uts, *ipc;
 };
 int container_new(const char *id, const struct container_like *like, struct container **ret)
     must_check;
@@ -108,7 +109,7 @@ struct container_info {
 };
 void container_get_info(struct container *c, struct container_info *ret);
 
-// For kernel/: a task came or went, a process became a zombie (tasks_lock held).
+// For kernel/: a task went, a process became a zombie (tasks_lock held).
 void container_task_gone_locked(struct container *c);
 void container_process_ended_locked(struct process *p);
 

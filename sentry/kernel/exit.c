@@ -100,7 +100,7 @@ static struct process *new_parent_locked(struct process *dead)
         if (a->subreaper && !a->zombie && !a->group_exit)
             return a;
     }
-    struct process *init = dead->container->init;
+    struct process *init = dead->container->pid_ns->init;
     return init && init != dead && !init->zombie ? init : NULL;
 }
 

@@ -15,6 +15,8 @@ int kernel_init(void)
         return -ENOMEM;
     for (u32 i = 0; i < PID_HASH_SIZE; i++)
         list_init(&k->pid_hash[i]);
+    for (u32 i = 0; i < PID_ROOT_HASH_SIZE; i++)
+        list_init(&k->pid_root_hash[i]);
     for (u32 i = 0; i < FUTEX_BUCKETS; i++)
         list_init(&k->futexes[i].waiters);
     for (u32 i = 0; i < USER_HASH_SIZE; i++)

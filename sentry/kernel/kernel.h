@@ -18,6 +18,7 @@ struct container;
 #define KERNEL_VERSION "#1 SMP bailey " BAILEY_VERSION
 #define UTS_NAME_MAX 64
 #define PID_HASH_SIZE 1024
+#define PID_ROOT_HASH_SIZE 256
 #define PID_NUMBER_MAX 4194304
 #define PID_NUMBER_DEFAULT_MAX 32768
 #define FUTEX_BUCKETS 256
@@ -30,8 +31,10 @@ struct futex_bucket {
 
 struct kernel {
     struct mutex tasks_lock; // RANK_TASKS; see task.h for what it guards
-    struct list pid_hash[PID_HASH_SIZE];
-    s32 pid_last, pid_max;
+    struct list pid_hash[PID_HASH_SIZE];           // by namespace and number
+    struct list pid_root_hash[PID_ROOT_HASH_SIZE]; // by number in the root namespace
+    s32 root_last, pid_max;
+    u32 pid_ns_count; // namespaces ever made
     u32 task_count;     // live tasks, guarded by tasks_lock (read atomically)
     u32 task_limit;     // of the sandbox; new tasks beyond it meet EAGAIN
     struct list processes; // all that are not yet reaped

@@ -13,7 +13,7 @@ u64 mm_rlimit(u32 resource)
 void mm_kick(struct mm *mm)
 {
     struct process *p;
-    for (s32 tgid = 0; (p = process_next(tgid)); tgid = p->tgid + 1, process_unref(p)) {
+    for (s32 nr = 0; (p = process_next_root(nr)); nr = p->pid->root_nr + 1, process_unref(p)) {
         struct task *t;
         for (s32 tid = 0; (t = process_next_thread(p, tid)); tid = t->tid + 1, task_unref(t))
             if (__atomic_load_n(&t->mm, __ATOMIC_RELAXED) == mm)

@@ -115,7 +115,7 @@ void session_leader_exit(struct process *p)
     mutex_unlock(&the_kernel->tasks_lock);
     if (!tty)
         return;
-    tty_session_ended(tty, p->tgid);
+    tty_session_ended(tty, p->pid->root_nr);
     tty_unref(tty);
 }
 
@@ -123,13 +123,37 @@ void session_leader_exit(struct process *p)
 
 s32 job_current_pid(void)
 {
-    return process_current()->tgid;
+    return process_current()->pid->root_nr;
+}
+
+s32 job_pid_in(struct pid_ns *ns, s32 root)
+{
+    s32 size = root < 0 ? -root : root;
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    struct pid *pid = pid_find_root_locked(size);
+    s32 nr = pid ? pid->ns == ns ? pid->nr : 0 : the_kernel->pid_ns_count == 1 ? size : 0;
+    mutex_unlock(&the_kernel->tasks_lock);
+    return root < 0 ? -nr : nr;
+}
+
+s32 job_pid_to_guest(s32 root)
+{
+    return job_pid_in(pid_ns_current(), root);
+}
+
+s32 job_pid_from_guest(s32 nr)
+{
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    struct pid *pid = pid_find_locked(pid_ns_current(), nr < 0 ? -nr : nr);
+    s32 root = pid ? pid->root_nr : 0;
+    mutex_unlock(&the_kernel->tasks_lock);
+    return nr < 0 ? -root : root;
 }
 
 s32 job_current_pgrp(void)
 {
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
-    s32 nr = process_current()->pgrp->nr;
+    s32 nr = process_current()->pgrp->root_nr;
     mutex_unlock(&the_kernel->tasks_lock);
     return nr;
 }
@@ -137,14 +161,14 @@ s32 job_current_pgrp(void)
 s32 job_current_session(void)
 {
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
-    s32 nr = process_current()->session->pid->nr;
+    s32 nr = process_current()->session->pid->root_nr;
     mutex_unlock(&the_kernel->tasks_lock);
     return nr;
 }
 
 bool job_current_is_leader(void)
 {
-    return job_current_session() == process_current()->tgid;
+    return job_current_session() == job_current_pid();
 }
 
 bool job_current_orphaned(void)
@@ -166,11 +190,11 @@ bool job_current_ignores(int sig)
 
 static struct pid *pgrp_in_session_locked(s32 pgrp, s32 session)
 {
-    struct pid *pid = pid_find_locked(pgrp);
+    struct pid *pid = pid_find_root_locked(pgrp);
     if (!pid || list_empty(&pid->group))
         return NULL;
     struct process *p = list_first(&pid->group, struct process, pgrp_node);
-    return p->session->pid->nr == session ? pid : NULL;
+    return p->session->pid->root_nr == session ? pid : NULL;
 }
 
 bool job_pgrp_in_session(s32 pgrp, s32 session)
@@ -184,7 +208,7 @@ bool job_pgrp_in_session(s32 pgrp, s32 session)
 bool job_pgrp_exists(s32 pgrp)
 {
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
-    struct pid *pid = pid_find_locked(pgrp);
+    struct pid *pid = pid_find_root_locked(pgrp);
     bool r = pid && !list_empty(&pid->group);
     mutex_unlock(&the_kernel->tasks_lock);
     return r;
@@ -206,7 +230,7 @@ void job_signal_leader(s32 session, int sig)
     struct guest_siginfo info;
     siginfo_kernel(&info, sig);
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
-    struct pid *pid = session > 0 ? pid_find_locked(session) : NULL;
+    struct pid *pid = session > 0 ? pid_find_root_locked(session) : NULL;
     if (pid && pid->process && pid->process->session->pid == pid)
         signal_send_process(pid->process, &info);
     mutex_unlock(&the_kernel->tasks_lock);
@@ -227,7 +251,7 @@ void job_signal_owner(s32 owner, int sig, int fd, u32 band)
         info.poll.fd = fd;
     }
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
-    struct pid *pid = pid_find_locked(owner < 0 ? -owner : owner);
+    struct pid *pid = pid_find_root_locked(owner < 0 ? -owner : owner);
     if (pid && owner < 0)
         signal_send_pgrp_locked(pid, &info);
     else if (pid && pid->process)
@@ -279,7 +303,7 @@ void job_clear_tty(s32 session)
 {
     struct tty *tty = NULL;
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
-    struct pid *pid = pid_find_locked(session);
+    struct pid *pid = pid_find_root_locked(session);
     if (pid && !list_empty(&pid->session)) {
         struct session *s = list_first(&pid->session, struct process, session_node)->session;
         tty = s->tty;

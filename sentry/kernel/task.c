@@ -104,32 +104,58 @@ void process_unref(struct process *p)
 struct task *task_find(s32 tid)
 {
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
-    struct pid *pid = pid_find_locked(tid);
+    struct pid *pid = pid_find_locked(pid_ns_current(), tid);
     struct task *t = pid && pid->task ? task_ref(pid->task) : NULL;
     mutex_unlock(&the_kernel->tasks_lock);
     return t;
 }
 
-struct process *process_find(s32 tgid)
+static struct process *find_process(struct pid_ns *ns, s32 nr)
 {
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
-    struct pid *pid = pid_find_locked(tgid);
+    struct pid *pid = ns ? pid_find_locked(ns, nr) : pid_find_root_locked(nr);
     struct process *p = pid && pid->process ? process_ref(pid->process) : NULL;
     mutex_unlock(&the_kernel->tasks_lock);
     return p;
 }
 
-struct process *process_next(s32 from)
+struct process *process_find(s32 tgid)
+{
+    return find_process(pid_ns_current(), tgid);
+}
+
+struct process *process_find_root(s32 nr)
+{
+    return find_process(NULL, nr);
+}
+
+// The lowest number in `ns`, or the root namespace, from `from` on.
+static struct process *next_process(struct pid_ns *ns, s32 from)
 {
     struct process *p, *best = NULL;
+    s32 best_nr = 0;
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
-    list_for_each(p, &the_kernel->processes, all_node)
-        if (p->tgid >= from && (!best || p->tgid < best->tgid))
-            best = p;
+    list_for_each(p, &the_kernel->processes, all_node) {
+        s32 nr = ns ? p->pid->nr : p->pid->root_nr;
+        if ((ns && p->pid->ns != ns) || nr < from || (best && nr >= best_nr))
+            continue;
+        best = p;
+        best_nr = nr;
+    }
     if (best)
         process_ref(best);
     mutex_unlock(&the_kernel->tasks_lock);
     return best;
+}
+
+struct process *process_next(s32 from)
+{
+    return next_process(pid_ns_current(), from);
+}
+
+struct process *process_next_root(s32 from)
+{
+    return next_process(NULL, from);
 }
 
 struct task *process_next_thread(struct process *p, s32 from)
@@ -238,7 +264,7 @@ void process_get_info(struct process *p, struct process_info *ret)
     mutex_unlock(&the_kernel->tasks_lock);
     if (tty) {
         ret->tty_nr = (s32)tty_device(tty);
-        ret->tty_pgrp = tty_foreground(tty);
+        ret->tty_pgrp = job_pid_in(p->pid->ns, tty_foreground(tty));
         tty_unref(tty);
     }
 }
@@ -401,7 +427,7 @@ void fs_context_for_each(void (*visit)(struct fs_context *c, void *arg), void *a
 {
     s32 from = 0;
     struct process *p;
-    while ((p = process_next(from))) {
+    while ((p = process_next_root(from))) {
         struct task *t;
         s32 tid = 0;
         while ((t = process_next_thread(p, tid))) {
@@ -412,7 +438,7 @@ void fs_context_for_each(void (*visit)(struct fs_context *c, void *arg), void *a
             tid = t->tid + 1;
             task_unref(t);
         }
-        from = p->tgid + 1;
+        from = p->pid->root_nr + 1;
         process_unref(p);
     }
 }

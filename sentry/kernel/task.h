@@ -34,11 +34,25 @@ struct sem_undo_list;
 #define TASK_COMM_MAX 16 // with NUL
 #define RLIMIT_COUNT 16
 
+// A set of numbers (pid_namespaces(7)): a container's, or shared by several. All bearers have a number in the sandbox'
+// root namespace too, by which bailey may name them and the kernel does where namespaces meet (terminals,
+// credentials, owners of files); no process sees it. Guarded by tasks_lock.
+struct pid_ns {
+    struct ref ref;
+    u32 serial;
+    s32 last;             // number given out last
+    struct process *init; // the first process; others are its when their parent ends. Referenced; NULL at first
+    u8 ended;             // it has: no new processes
+};
+
 // A number and who bears it. It stays taken while a task, process, group or session uses it; the object
 // lives on while a pidfd refers to it.
 struct pid {
     struct ref ref;
-    s32 nr;
+    s32 nr;                 // in `ns`
+    s32 root_nr;            // in the root namespace
+    struct pid_ns *ns;      // referenced
+    struct list root_node;
     u32 uses;               // guarded by tasks_lock, as is all that follows
     struct list hash_node;
     struct task *task;      // the thread with this tid
@@ -177,7 +191,7 @@ struct process {
     u8 zombie, reaped;
     u8 subreaper;                  // PR_SET_CHILD_SUBREAPER
     u8 did_exec;                   // since its fork: setpgid(2) by the parent is refused
-    u8 is_init;
+    u8 is_init;                    // of its PID namespace
     s32 exit_signal;               // to the parent; 0: none
     s32 exit_status;               // wait status, valid when zombie
     u32 exit_uid;
@@ -245,10 +259,14 @@ static inline struct process *process_current(void)
 
 // ---- look-up (each takes tasks_lock; results are references) -----------------------------------
 
+// By number in the current task's PID namespace.
 struct task *task_find(s32 tid) must_check;
 struct process *process_find(s32 tgid) must_check; // zombies too
 // The process with the lowest tgid >= from; NULL. For /proc.
 struct process *process_next(s32 from) must_check;
+// By number in the root namespace: also for threads that run no task.
+struct process *process_find_root(s32 nr) must_check;
+struct process *process_next_root(s32 from) must_check;
 // The thread of `p` with the lowest tid >= from; NULL.
 struct task *process_next_thread(struct process *p, s32 from) must_check;
 // A thread of a process: the leader, even one that has exited; NULL when the process has been reaped.
@@ -279,8 +297,14 @@ void process_children_usage(struct process *p, struct cpu_usage *ret); // waited
 
 // ---- pids (tasks_lock held) ----------------------------------------------------------------------
 
-struct pid *pid_alloc_locked(void) must_check; // one use; NULL when all are taken or no memory
-struct pid *pid_find_locked(s32 nr);
+struct pid_ns *pid_ns_new(void) must_check; // without the lock; NULL
+struct pid_ns *pid_ns_ref(struct pid_ns *ns);
+void pid_ns_unref(struct pid_ns *ns); // NULL is allowed
+struct pid_ns *pid_ns_current(void);  // the current task's
+
+struct pid *pid_alloc_locked(struct pid_ns *ns) must_check; // one use; NULL when all are taken or no memory
+struct pid *pid_find_locked(struct pid_ns *ns, s32 nr);
+struct pid *pid_find_root_locked(s32 nr);
 void pid_use_locked(struct pid *pid);
 void pid_drop_locked(struct pid *pid); // a use ends
 struct pid *pid_ref(struct pid *pid);

@@ -573,6 +573,7 @@ static int get_peer_cred(struct unix_sock *s, void *value, u32 *size)
         c = s->peer_cred;
     else if (s->state == UNIX_LISTEN)
         c = s->listen_cred;
+    c.pid = job_pid_to_guest(c.pid);
     *size = min(*size, (u32)sizeof(c));
     memcpy(value, &c, *size);
     return 0;

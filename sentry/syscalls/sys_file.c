@@ -4,6 +4,7 @@
 
 #include "sentry/fs/pipe/pipe.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
+#include "sentry/fs/tty/job.h"
 #include "sentry/mm/usercopy.h"
 #include "sentry/syscalls/sys_vfs.h"
 #include "sentry/vfs/fdtable.h"
@@ -76,12 +77,22 @@ struct owner_ex {
     s32 type, pid;
 };
 
+static long set_owner(struct file *f, s32 nr)
+{
+    s32 owner = job_pid_from_guest(nr);
+    if (nr && !owner)
+        return -ESRCH;
+    __atomic_store_n(&f->owner, owner, __ATOMIC_RELAXED);
+    return 0;
+}
+
 static long owner_ex(struct file *f, int cmd, struct uaddr arg)
 {
     struct owner_ex o;
     if (cmd == F_GETOWN_EX) {
-        o.type = f->owner < 0 ? F_OWNER_PGRP : F_OWNER_PID;
-        o.pid = f->owner < 0 ? -f->owner : f->owner;
+        s32 owner = job_pid_to_guest(f->owner);
+        o.type = owner < 0 ? F_OWNER_PGRP : F_OWNER_PID;
+        o.pid = owner < 0 ? -owner : owner;
         return copy_out(arg, &o, sizeof(o));
     }
     int r = copy_in(&o, arg, sizeof(o));
@@ -89,8 +100,7 @@ static long owner_ex(struct file *f, int cmd, struct uaddr arg)
         return r;
     if (o.type < F_OWNER_TID || o.type > F_OWNER_PGRP || o.pid < 0)
         return -EINVAL;
-    __atomic_store_n(&f->owner, o.type == F_OWNER_PGRP ? -o.pid : o.pid, __ATOMIC_RELAXED);
-    return 0;
+    return set_owner(f, o.type == F_OWNER_PGRP ? -o.pid : o.pid);
 }
 
 static long fcntl_file(struct file *f, int fd, int cmd, u64 arg)
@@ -125,10 +135,9 @@ static long fcntl_file(struct file *f, int fd, int cmd, u64 arg)
     case F_SETOWN:
         if ((s32)arg == INT32_MIN)
             return -EINVAL;
-        __atomic_store_n(&f->owner, (s32)arg, __ATOMIC_RELAXED);
-        return 0;
+        return set_owner(f, (s32)arg);
     case F_GETOWN:
-        return f->owner;
+        return job_pid_to_guest(f->owner);
     case F_SETOWN_EX:
     case F_GETOWN_EX:
         return owner_ex(f, cmd, uaddr(arg));

@@ -2,6 +2,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "sentry/fs/tty/job.h"
 #include "sentry/mm/usercopy.h"
 #include "sentry/syscalls/sys_vfs.h"
 #include "sentry/vfs/fdtable.h"
@@ -87,7 +88,7 @@ long file_lock_command(struct file *f, int cmd, struct uaddr arg)
         err = -EINVAL;
     if (err)
         return err;
-    r.pid = ofd ? -1 : kernel_current_tgid();
+    r.pid = ofd ? -1 : job_current_pid();
     if (cmd == F_GETLK || cmd == F_OFD_GETLK) {
         if (l.l_type == F_UNLCK)
             return -EINVAL;
@@ -99,7 +100,7 @@ long file_lock_command(struct file *f, int cmd, struct uaddr arg)
             l.l_whence = SEEK_SET;
             l.l_start = r.start;
             l.l_len = r.end == INT64_MAX ? 0 : r.end - r.start + 1;
-            l.l_pid = r.pid;
+            l.l_pid = r.pid > 0 ? job_pid_to_guest(r.pid) : r.pid;
         }
         return copy_out(arg, &l, sizeof(l));
     }

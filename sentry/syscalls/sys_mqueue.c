@@ -257,7 +257,7 @@ long sys_mq_notify(struct task *t, const u64 a[6])
             return event.notify == SIGEV_THREAD ? -ENOSYS : -EINVAL;
         if (event.notify == SIGEV_SIGNAL && (event.signo < 1 || event.signo > 64))
             return -EINVAL;
-        n = (struct mq_notify){.pid = t->process->tgid,
+        n = (struct mq_notify){.pid = t->process->pid->root_nr,
                                .signal = event.notify == SIGEV_SIGNAL ? event.signo : 0,
                                .value = event.value,
                                .serial = (u64)t->process->start_time};
@@ -273,7 +273,7 @@ long sys_mq_notify(struct task *t, const u64 a[6])
 void mqueue_signal(const struct mq_notify *n)
 {
     struct guest_siginfo info;
-    struct process *p = n->signal ? process_find(n->pid) : NULL;
+    struct process *p = n->signal ? process_find_root(n->pid) : NULL;
     if (!p)
         return;
     if ((u64)p->start_time == n->serial) {

@@ -82,6 +82,14 @@ long sys_clone3(struct task *t, const u64 a[6])
     return task_clone(t, &c);
 }
 
+static s32 current_pgrp(void)
+{
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    s32 nr = process_current()->pgrp->nr;
+    mutex_unlock(&the_kernel->tasks_lock);
+    return nr;
+}
+
 // ---- execve --------------------------------------------------------------------------------------
 
 static long exec(struct task *t, int dirfd, u64 path, u64 argv, u64 envp, u32 flags)
@@ -161,7 +169,7 @@ long sys_wait4(struct task *t, const u64 a[6])
     if (pid < -1)
         w = (struct wait_request){.type = P_PGID, .id = -pid};
     else if (pid == 0)
-        w = (struct wait_request){.type = P_PGID, .id = job_current_pgrp()};
+        w = (struct wait_request){.type = P_PGID, .id = current_pgrp()};
     else if (pid > 0)
         w.type = P_PID;
     w.options = options | WEXITED;
@@ -193,7 +201,7 @@ static long waitid_target(struct task *t, const u64 a[6], struct wait_request *w
         if (w->id < 0)
             return -EINVAL;
         if (!w->id)
-            w->id = job_current_pgrp();
+            w->id = current_pgrp();
         return 0;
     case P_PIDFD:
         if (w->id < 0)
@@ -296,7 +304,7 @@ long sys_getpgid(struct task *t, const u64 a[6])
 
 long sys_getpgrp(struct task *t, const u64 a[6])
 {
-    return job_current_pgrp();
+    return current_pgrp();
 }
 
 long sys_getsid(struct task *t, const u64 a[6])
@@ -326,7 +334,7 @@ static long setpgid_locked(struct process *me, struct process *p, s32 pgid)
     }
     if (p->session->pid == p->pid)
         return -EPERM;
-    group = pid_find_locked(pgid ? pgid : p->tgid);
+    group = pid_find_locked(p->pid->ns, pgid ? pgid : p->tgid);
     if (!group)
         return -EPERM;
     if (group != p->pid) {
@@ -392,7 +400,7 @@ long sys_pidfd_open(struct task *t, const u64 a[6])
     if ((s32)a[0] <= 0)
         return -EINVAL;
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
-    struct pid *pid = pid_find_locked((s32)a[0]);
+    struct pid *pid = pid_find_locked(pid_ns_current(), (s32)a[0]);
     bool thread = pid && !pid->process && pid->task;
     pid = pid && pid->process ? pid_ref(pid) : NULL;
     mutex_unlock(&the_kernel->tasks_lock);
@@ -441,6 +449,8 @@ long sys_pidfd_send_signal(struct task *t, const u64 a[6])
         else if (p != t->process && (info.code >= 0 || info.code == SI_TKILL))
             r = -EPERM;
     }
+    if (!r && p->pid->ns != t->process->pid->ns)
+        r = -EINVAL;
     if (!r)
         r = signal_permitted(p, NULL, sig);
     if (!r && sig)

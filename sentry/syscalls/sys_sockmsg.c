@@ -63,12 +63,15 @@ static int take_cred(struct socket_control *ret, const u8 *data, u64 size)
     if (size != sizeof(s))
         return -EINVAL;
     memcpy(&s, data, sizeof(s));
+    s.pid = job_pid_from_guest(s.pid);
     if (s.pid != job_current_pid() && !cred_capable(c, CAP_SYS_ADMIN))
         return -EPERM;
     if (s.uid != c->uid && s.uid != c->euid && s.uid != c->suid && !cred_capable(c, CAP_SETUID))
         return -EPERM;
     if (s.gid != c->gid && s.gid != c->egid && s.gid != c->sgid && !cred_capable(c, CAP_SETGID))
         return -EPERM;
+    if (!s.pid)
+        return -ESRCH;
     ret->cred = s;
     ret->has_cred = true;
     return 0;
@@ -143,9 +146,11 @@ static int put_cred(struct control_out *o, const struct socket_cred *c)
     u64 size = min((u64)sizeof(*c), room - sizeof(struct guest_cmsg));
     if (size < sizeof(*c))
         o->flags |= MSG_CTRUNC;
+    struct socket_cred seen = *c;
+    seen.pid = job_pid_to_guest(c->pid);
     int r = put_header(o, SCM_CRED, size);
     if (!r)
-        r = copy_out(uaddr(o->addr + o->used + sizeof(struct guest_cmsg)), c, size);
+        r = copy_out(uaddr(o->addr + o->used + sizeof(struct guest_cmsg)), &seen, size);
     o->used += min(align_up(sizeof(struct guest_cmsg) + size, 8), room);
     return r;
 }

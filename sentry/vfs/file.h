@@ -61,7 +61,7 @@ struct file {
     u8 may_read, may_write; // from the access mode at open; do not change
     u32 flags;              // O_* status flags, changed by F_SETFL (atomic)
     u32 owner_sig;          // F_SETSIG
-    s32 owner;              // F_SETOWN: pid, or -pgid
+    s32 owner;              // F_SETOWN: pid, or -pgid; a number of fs/tty/job.h
     struct mutex pos_lock;
     s64 pos;                // guarded by pos_lock
     struct path path;       // does not change; NULL members for anonymous files

@@ -27,6 +27,7 @@
 #include "sentry/mm/usercopy.h"
 #include "sentry/syscalls/sys_vfs.h"
 #include "sentry/vfs/lock.h"
+#include "sentry/fs/tty/job.h"
 #include "tests/unit/vfs_stubs.h"
 
 extern const struct inode_ops tmpfs_inode_ops, overlay_inode_ops;
@@ -45,6 +46,21 @@ struct fdtable *fdtable_current(void)
 s32 kernel_current_tgid(void)
 {
     return 1;
+}
+
+s32 job_current_pid(void)
+{
+    return 1;
+}
+
+s32 job_pid_to_guest(s32 number)
+{
+    return number;
+}
+
+s32 job_pid_from_guest(s32 nr)
+{
+    return nr;
 }
 
 #define CALL(name, ...) sys_##name(NULL, (u64[6]){__VA_ARGS__})

@@ -5,6 +5,7 @@
 
 #include "sentry/arena/arena.h"
 #include "sentry/fs/mqueue/mqueue.h"
+#include "sentry/fs/tty/job.h"
 
 struct mqueue *mqueue_of(struct file *f)
 {
@@ -108,7 +109,7 @@ int mqueue_notify(struct file *f, const struct mq_notify *n)
             r = -EBUSY;
         else
             q->notify = *n;
-    } else if (q->notify.pid == kernel_current_tgid()) {
+    } else if (q->notify.pid == job_current_pid()) {
         q->notify = (struct mq_notify){0};
     }
     mutex_unlock(&q->lock);

@@ -38,7 +38,7 @@ static int show_loadavg(struct pseudo_ctx *x, struct text *out)
         next = process_next(p->tgid + 1);
         process_unref(p);
     }
-    text_printf(out, "0.00 0.00 0.00 %u/%u %d\n", running, total, max(last, the_kernel->pid_last));
+    text_printf(out, "0.00 0.00 0.00 %u/%u %d\n", running, total, max(last, pid_ns_current()->last));
     return 0;
 }
 

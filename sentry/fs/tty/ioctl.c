@@ -181,7 +181,7 @@ static int get_group(struct tty *t, bool master, u64 arg)
 {
     if (!master && !controls_current(t))
         return -ENOTTY;
-    return put_int(arg, tty_foreground(t));
+    return put_int(arg, job_pid_to_guest(tty_foreground(t)));
 }
 
 static int set_group(struct tty *t, u64 arg)
@@ -197,6 +197,7 @@ static int set_group(struct tty *t, u64 arg)
         return r;
     if (pgrp < 0)
         return -EINVAL;
+    pgrp = job_pid_from_guest(pgrp);
     if (!job_pgrp_in_session(pgrp, t->session))
         return job_pgrp_exists(pgrp) ? -EPERM : -ESRCH;
     mutex_lock(&t->lock, RANK_FILE);
@@ -209,7 +210,7 @@ static int get_session(struct tty *t, bool master, u64 arg)
 {
     if ((!master && !controls_current(t)) || !t->session)
         return -ENOTTY;
-    return put_int(arg, t->session);
+    return put_int(arg, job_pid_to_guest(t->session));
 }
 
 // ---- flow and flushing --------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What terminals, pipes and sockets ask of processes: signals to process groups, sessions and the
 // controlling terminal (credentials(7), setsid(2), tcsetpgrp(3)). Everything here is implemented by
-// kernel/. Sessions and groups are named by number; a number is checked against the session when
-// it is used, so that a recycled one reaches nobody else.
+// kernel/. Processes, sessions and groups are named by their number in the sandbox' root PID namespace; a number
+// is checked against the session when it is used, so that a recycled one reaches nobody else.
 //
 // Lock order: all of these may take RANK_TASKS and above; call them with no lock of that rank held. Those that
 // say so hand out references.
@@ -12,6 +12,10 @@
 #include "base/types.h"
 
 struct tty;
+
+// As the current process sees a process (or group: negative), 0: not at all; and the other way round, 0: none.
+s32 job_pid_to_guest(s32 number);
+s32 job_pid_from_guest(s32 nr);
 
 // Of the current process.
 s32 job_current_pid(void);        // thread group id

@@ -61,6 +61,16 @@ s32 tty_foreground(struct tty *t)
     return __atomic_load_n(&t->pgrp, __ATOMIC_RELAXED);
 }
 
+bool tty_signal_foreground(struct tty *t, int sig)
+{
+    mutex_lock(&t->lock, RANK_FILE);
+    s32 session = t->session, pgrp = t->pgrp;
+    mutex_unlock(&t->lock);
+    if (pgrp)
+        job_signal_pgrp(pgrp, session, sig);
+    return pgrp != 0;
+}
+
 void tty_wake(struct tty *t)
 {
     waitq_wake(&t->queue, READABLE | WRITABLE);

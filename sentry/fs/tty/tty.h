@@ -42,6 +42,9 @@ struct tty *tty_of_file(const struct file *f);
 // From outside: a new window size (SIGWINCH to the foreground group).
 void tty_resize(struct tty *tty, u16 rows, u16 columns);
 
+// A signal to the foreground group: false when there is none.
+bool tty_signal_foreground(struct tty *tty, int sig);
+
 // What the kernel tells of a session that got this terminal without a system call.
 void tty_set_session(struct tty *tty, s32 session, s32 pgrp);
 
