@@ -64,6 +64,18 @@ static void signal_word(u32 *word, u32 value)
         }                                                                                          \
     } while (0)
 
+// What clients find who join the sandbox's mount namespace from outside to list its processes: /proc of its PID namespace, at the
+// namespace's root. The sandbox itself is locked into the empty directory beside it, a mount of its own, and
+// will have no capability to get out.
+static void child_yard(struct launch_shared *s)
+{
+    STEP("mkdir", host_sys(SYS_mkdir, "proc", 0555));
+    STEP("mkdir", host_sys(SYS_mkdir, "sandbox", 0700));
+    // A host whose own /proc is hidden in part allows no new one.
+    host_sys(SYS_mount, "proc", "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY, 0);
+    STEP("bind the sandbox's root", host_sys(SYS_mount, "sandbox", "sandbox", 0, MS_BIND, 0));
+}
+
 // An empty tmpfs of the sandbox's own becomes the root; the host's mounts go.
 static void child_pivot(struct launch_shared *s)
 {
@@ -83,9 +95,18 @@ static void child_pivot(struct launch_shared *s)
     STEP("mount tmpfs", host_sys(SYS_mount, "bailey", "/", "tmpfs", MS_NOSUID | MS_NODEV,
                                  "size=0,nr_inodes=0,mode=0700"));
     STEP("chdir", host_sys(SYS_chdir, "/.."));
+    if (!s->launch.proc_fds)
+        child_yard(s);
+    if (s->error)
+        return;
     STEP("pivot_root", host_sys(SYS_pivot_root, ".", "."));
     STEP("umount old root", host_sys(SYS_umount2, ".", MNT_DETACH));
-    STEP("chdir", fds >= 0 ? host_sys(SYS_fchdir, fds) : host_sys(SYS_chdir, "/"));
+    if (s->launch.proc_fds) {
+        STEP("chdir", host_sys(SYS_fchdir, fds));
+        return;
+    }
+    STEP("chdir", host_sys(SYS_chdir, "/sandbox"));
+    STEP("chroot", host_sys(SYS_chroot, "."));
 }
 
 static void child_drop_caps(struct launch_shared *s)
