@@ -38,6 +38,7 @@ struct launch_shared {
     int error;        // negative errno of the step that failed
     const char *step; // its name
     enum launch_net net;
+    bool keep_user;
     struct launch launch; // a copy: the caller's may be gone before the child is done with it
     int keep[LAUNCH_KEEP_MAX];
     char *argv[4];
@@ -185,6 +186,9 @@ static void child_namespaces(struct launch_shared *s)
     if (s->net != LAUNCH_NET_KEEP)
         flags |= CLONE_NEWNET;
     STEP("create namespaces", host_sys(SYS_unshare, flags));
+    // Mounts that the same user namespace owns would go on telling each other.
+    if (s->keep_user)
+        STEP("make mounts private", host_sys(SYS_mount, "none", "/", NULL, MS_REC | MS_PRIVATE, NULL));
     if (s->net == LAUNCH_NET_LOOPBACK)
         child_loopback(s);
 }
@@ -297,7 +301,7 @@ static long clone_child(struct clone_args *args, struct launch_shared *s)
     return ret;
 }
 
-int launch_begin(struct launched *ret, enum launch_net net, struct error *e)
+int launch_begin(struct launched *ret, enum launch_net net, bool keep_user, struct error *e)
 {
     *ret = (struct launched){.pidfd = -1};
     struct launch_shared *s = mmap(NULL, sizeof(*s), PROT_READ | PROT_WRITE,
@@ -305,10 +309,11 @@ int launch_begin(struct launched *ret, enum launch_net net, struct error *e)
     if (s == MAP_FAILED)
         return error_errno(e, -errno, "start a process");
     s->net = net;
+    s->keep_user = keep_user;
     int pidfd = -1;
     struct clone_args args = {
-        .flags = CLONE_VM | CLONE_FILES | CLONE_PIDFD | CLONE_CLEAR_SIGHAND | CLONE_NEWUSER |
-                 CLONE_NEWPID,
+        .flags = CLONE_VM | CLONE_FILES | CLONE_PIDFD | CLONE_CLEAR_SIGHAND | CLONE_NEWPID |
+                 (keep_user ? 0 : CLONE_NEWUSER),
         .pidfd = (u64)(uintptr_t)&pidfd,
         .exit_signal = SIGCHLD,
         .stack = (u64)(uintptr_t)s->stack,
@@ -356,7 +361,7 @@ int launch_go(const struct launch *l, struct launched *child, struct error *e)
     s->argv[2] = (char *)(uintptr_t)l->id;
 
     const struct idmaps maps = {l->uid_maps, l->gid_maps, l->uid_map_count, l->gid_map_count};
-    int r = idmap_write(child->pid, &maps, l->name, e);
+    int r = s->keep_user ? 0 : idmap_write(child->pid, &maps, l->name, e);
     if (!r && l->cgroup) {
         r = cgroup_enter(l->cgroup, child->pid);
         if (r < 0)

@@ -62,8 +62,9 @@ struct launched {
     struct launch_shared *shared; // for launch_failure
 };
 
-// Clones the child. 0, or a negative errno with message. Ends in launch_go, or in launch_cancel.
-int launch_begin(struct launched *ret, enum launch_net net, struct error *e);
+// Clones the child. keep_user: it stays in bailey's user namespace (the maps of `launch` are not used then). 0, or a
+// negative errno with message. Ends in launch_go, or in launch_cancel.
+int launch_begin(struct launched *ret, enum launch_net net, bool keep_user, struct error *e);
 
 // Waits until the child has its namespaces, of which /proc/PID/ns tells then: hooks are run after it. 0, or a
 // negative errno with message.

@@ -39,9 +39,17 @@ bool network_is_shared(const struct globals *g, const struct spec *spec)
            (own.st_dev == other.st_dev && own.st_ino == other.st_ino);
 }
 
+// The sentry is to have rights in a namespace that does not belong to a user namespace of its own.
+static bool keeps_user(const struct globals *g, const struct spec *spec)
+{
+    return network_kind(g, spec) != NETWORK_NEW && (net_caps & spec->process.cap_bounding) &&
+           g->directfs && !spec->uid_map_count && !spec->gid_map_count;
+}
+
 u64 network_caps(const struct globals *g, const struct spec *spec)
 {
-    return network_kind(g, spec) == NETWORK_NEW ? net_caps & spec->process.cap_bounding : 0;
+    bool rights = network_kind(g, spec) == NETWORK_NEW || keeps_user(g, spec);
+    return rights ? net_caps & spec->process.cap_bounding : 0;
 }
 
 bool network_is_sysctl(const struct boot_sysctl *c)
@@ -95,7 +103,8 @@ static int open_namespace(const char *path, struct error *e)
 }
 
 // With bailey in that namespace for a moment: what is cloned then is in it as well.
-static int begin_in(int ns, const struct spec *spec, struct launched *sentry, struct error *e)
+static int begin_in(int ns, const struct spec *spec, bool keep_user, struct launched *sentry,
+                    struct error *e)
 {
     int own = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
     if (own < 0)
@@ -106,7 +115,7 @@ static int begin_in(int ns, const struct spec *spec, struct launched *sentry, st
     } else {
         r = set_sysctls(spec, e);
         if (!r)
-            r = launch_begin(sentry, LAUNCH_NET_KEEP, e);
+            r = launch_begin(sentry, LAUNCH_NET_KEEP, keep_user, e);
         if (setns(own, CLONE_NEWNET) < 0 && !r)
             r = error_errno(e, -errno, "return from the network namespace");
     }
@@ -136,7 +145,9 @@ int network_enter(const struct globals *g, const struct spec *spec, struct launc
     }
     if (!r) {
         launch_cancel(sentry);
-        r = ns < 0 ? launch_begin(sentry, LAUNCH_NET_KEEP, e) : begin_in(ns, spec, sentry, e);
+        bool keep_user = keeps_user(g, spec);
+        r = ns < 0 ? launch_begin(sentry, LAUNCH_NET_KEEP, keep_user, e)
+                   : begin_in(ns, spec, keep_user, sentry, e);
     }
     if (ns >= 0)
         close(ns);

@@ -5,8 +5,10 @@
 // has a loopback interface, and without either the sandbox stays in bailey's own. --network=none is a new one
 // always, whatever config.json says.
 //
-// A new namespace belongs to the sandbox's user namespace: the sentry may be privileged in it by the
-// capabilities that the container has. In any other it is nobody.
+// A new namespace belongs to the sandbox's user namespace: there the sentry may have the capabilities for networks
+// that the container may have. Any other belongs to another user namespace, bailey's own as a rule, and capabilities
+// count in that one only; so if the container may have any, the sentry stays in bailey's user namespace. (Not when the
+// container's users are mapped, nor when a gofer serves the files: then it has no rights there.)
 #ifndef BAILEY_RUNTIME_NETWORK_H
 #define BAILEY_RUNTIME_NETWORK_H
 

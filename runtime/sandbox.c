@@ -79,9 +79,9 @@ static void setup_proc_net(struct setup *u)
 int sandbox_begin(struct sandbox *s, bool directfs, struct error *e)
 {
     *s = (struct sandbox){.control_fd = -1, .sentry.pidfd = -1, .gofer.pidfd = -1};
-    int r = launch_begin(&s->sentry, LAUNCH_NET_LOOPBACK, e);
+    int r = launch_begin(&s->sentry, LAUNCH_NET_LOOPBACK, false, e);
     if (!r && !directfs)
-        r = launch_begin(&s->gofer, LAUNCH_NET_EMPTY, e);
+        r = launch_begin(&s->gofer, LAUNCH_NET_EMPTY, false, e);
     if (r < 0)
         sandbox_destroy(s);
     return r;
