@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "runtime/cmd/cmd.h"
+#include "runtime/mount_points.h"
 #include "runtime/mounts.h"
 #include "runtime/network.h"
 
@@ -124,8 +125,11 @@ static int setup_root(struct setup *u, struct boot_mount *m, struct error *e)
     const struct sandbox_config *c = u->config;
     struct host_files files;
     bool readonly = c->spec->root_readonly;
+    int r = readonly && !c->overlay ? mount_points_make(c->rootfs, c->spec, c->bundle, e) : 0;
+    if (r < 0)
+        return r;
     // Below an overlay nothing is ever written.
-    int r = mounts_open_host(c->rootfs, readonly || c->overlay ? HOST_FILES_READONLY : 0, -1,
+    r = mounts_open_host(c->rootfs, readonly || c->overlay ? HOST_FILES_READONLY : 0, -1,
                              &files, e);
     if (r < 0)
         return error_wrap(e, r, "root");
