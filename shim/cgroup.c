@@ -322,8 +322,10 @@ const char *cgroup_metrics(const struct cgroup *g, struct bytes *ret_message)
 void oom_check(struct oom_watch *o)
 {
     char text[TEXT_MAX];
+    if (!o->watch.active)
+        return;
     const char *name = o->cgroup->unified ? "memory.events" : "memory.oom_control";
-    if (!o->watch.active || !read_text(o->cgroup->paths[MEMORY], name, text, sizeof(text)))
+    if (!read_text(o->cgroup->paths[MEMORY], name, text, sizeof(text)))
         return;
     uint64_t kills = field(text, "oom_kill");
     bool more = kills > o->kills;

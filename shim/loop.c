@@ -214,9 +214,10 @@ void loop_run(void)
     // One event at a time: a callback may end the owner of any other descriptor.
     while (!stopped) {
         struct epoll_event e;
-        int n = epoll_wait(epoll_fd, &e, 1, run_timers());
+        int timeout = run_timers();
         if (stopped)
             break;
+        int n = epoll_wait(epoll_fd, &e, 1, timeout);
         if (n == 1) {
             struct watch *w = e.data.ptr;
             w->ready(w, e.events);

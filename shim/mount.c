@@ -177,7 +177,7 @@ static int mount_parsed(const Pb__Mount *m, const char *target, struct parsed *p
     }
     if (p->size > KERNEL_DATA_MAX && common_directory(p->data, dir, sizeof(dir))) {
         make_relative(p->data, dir);
-        r = p->size > DATA_MAX ? -E2BIG : mount_in(dir, m, target, p);
+        r = strlen(p->data) > KERNEL_DATA_MAX ? -E2BIG : mount_in(dir, m, target, p);
     } else if (mount(m->source, target, m->type, p->flags, p->data) < 0) {
         r = -errno;
     }
