@@ -3,10 +3,12 @@
 //
 //   ctl SOCKET CONTAINER start | wait [PID] | signal N [PID] | signal-all N | ps | pause | resume | state | stats |
 //       update TASKS | destroy | winsize ROWS COLUMNS [PID] | events | stacks
+//   ctl SOCKET ID create [-p OTHER] [-h OTHER] ROOTFS ARGS...  OTHER: whose PID (hostname) namespace it shares
 //   ctl SOCKET CONTAINER exec [-t] [-T] [-u UID] [-d CWD] [-e NAME=VALUE] ARGS...  stdio is passed on; "pid N" on stderr
 //
 // Prints the reply's text, or "error N text" on stderr with status 255; the wait status of wait and exec becomes its own.
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,6 +135,39 @@ static int do_exec(int fd, struct control_message *m, char **argv)
     return exit_code(r.status);
 }
 
+// A container with its root at a directory, proc, devpts and a tmpfs.
+static void do_create(int fd, struct control_message *m, char **argv)
+{
+    static const char *env[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", NULL};
+    struct boot_mount mounts[] = {
+        {.destination = "/", .kind = BOOT_MOUNT_HOST, .source = "root", .fstype = "bailey", .root_fd = 4},
+        {.destination = "/proc", .kind = BOOT_MOUNT_PROC, .source = "proc", .fstype = "proc", .root_fd = -1},
+        {.destination = "/dev", .kind = BOOT_MOUNT_TMPFS, .source = "dev", .fstype = "tmpfs", .root_fd = -1},
+        {.destination = "/dev/pts", .kind = BOOT_MOUNT_DEVPTS, .source = "pts", .fstype = "devpts", .root_fd = -1},
+        {.destination = "/tmp", .kind = BOOT_MOUNT_TMPFS, .source = "tmp", .fstype = "tmpfs", .root_fd = -1},
+    };
+    struct boot_message b = {.role = BOOT_CONTAINER, .id = m->container, .stdio = {1, 2, 3}, .cgroup_path = "/",
+                             .hostname = m->container, .mounts = mounts, .mount_count = 5,
+                             .process = {.cwd = "/", .env = env, .env_count = 1, .umask = 022}};
+    for (int i = 0; i < 5; i++) {
+        mounts[i].write_fd = mounts[i].gofer_fd = -1;
+        mounts[i].traits = i ? BOOT_TRAIT_MAKE_POINT : 0;
+    }
+    for (; *argv && (*argv)[0] == '-'; argv += 2)
+        *(!strcmp(*argv, "-p") ? &b.pid_ns_of : &b.uts_ns_of) = argv[1];
+    int root = open(*argv, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    b.process.args = (const char **)argv + 1;
+    while (argv[1 + b.process.arg_count])
+        b.process.arg_count++;
+    int fds[] = {exec_file(&b), 0, 1, 2, root};
+    // The last one by itself, before the request: descriptors come in any number of packets.
+    struct control_message more = {.type = CONTROL_FDS, .container = "", .text = ""}, r;
+    send_message(fd, &more, fds, 3);
+    m->type = CONTROL_CREATE;
+    send_message(fd, m, fds + 3, 2);
+    receive(fd, &r);
+}
+
 static const struct {
     const char *word;
     u32 type;
@@ -160,6 +195,10 @@ int main(int argc, char **argv)
     argv += 4;
     if (!strcmp(word, "exec"))
         return do_exec(fd, &m, argv);
+    if (!strcmp(word, "create")) {
+        do_create(fd, &m, argv);
+        return 0;
+    }
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
         if (!strcmp(words[i].word, word))
             m.type = words[i].type;
