@@ -77,8 +77,19 @@ static int remove_cgroup(struct container *c, struct error *e)
     return 0;
 }
 
+// Frozen processes do not hear that they are to end.
+static void thaw(const struct container *c)
+{
+    struct cgroup group;
+    struct error ignored;
+    if (cgroup_load(&group, c->cgroup, &ignored) == 0)
+        cgroup_freeze(&group, false);
+    cgroup_close(&group);
+}
+
 int destroy_container(struct container *c, struct error *e)
 {
+    thaw(c);
     if (c->sandbox)
         destroy_leave_sandbox(c);
     int r = end_process(&c->process, c->sandbox ? "container" : "sandbox", e);

@@ -25,6 +25,9 @@ int must_check kernel_start(void);
 // Returns when the first container's init has ended and no other process is left: its status as of wait(2).
 int must_check kernel_run(void);
 
+// What guests may use of memory and see as such, bytes; 0: all of the host's. Also while the sandbox runs.
+void boot_set_memory(u64 limit);
+
 // What the message says of the network, for this process: at boot and before a restore. Implemented by kernel/.
 void boot_network(const struct boot_message *m);
 

@@ -30,6 +30,19 @@ static u64 host_memory(void)
     return (u64)s.totalram * s.mem_unit;
 }
 
+static u64 guest_memory(u64 limit)
+{
+    u64 all = host_memory();
+    return limit ? min(all, limit) : all;
+}
+
+void boot_set_memory(u64 limit)
+{
+    the_kernel->memory_limit = guest_memory(limit);
+    mm_set_memory_limit(limit);
+    tmpfs_set_memory(the_kernel->memory_limit);
+}
+
 void boot_network(const struct boot_message *m)
 {
     hostsock_set_limit((u32)(m->fds_limit ? m->fds_limit / 4 : HOST_FDS_DEFAULT));
@@ -48,9 +61,8 @@ static int start_kernel(const struct boot_message *m)
     clock_init();
     kernel_timers_init();
     k->cpu_count = max(m->cpu_count, 1u);
-    k->memory_limit = host_memory();
-    if (m->memory_limit)
-        k->memory_limit = min(k->memory_limit, m->memory_limit);
+    k->cpu_quota = m->cpu_quota, k->cpu_period = m->cpu_period, k->cpu_weight = m->cpu_weight;
+    k->memory_limit = guest_memory(m->memory_limit);
     r = mm_init(m->memdir_fd, m->memory_limit);
     if (r)
         return r;

@@ -224,6 +224,16 @@ static void serve_update(struct control_call *call, struct container *c)
         u64 most = (u64)the_kernel->task_limit;
         __atomic_store_n(&c->task_limit, (u32)(tasks ? min(tasks, most) : most), __ATOMIC_RELAXED);
     }
+    // The sandbox's: those of its first container.
+    if (!c->first)
+        return;
+    if (v[CONTROL_LIMIT_MEMORY] != same)
+        boot_set_memory(v[CONTROL_LIMIT_MEMORY]);
+    if (v[CONTROL_LIMIT_CPU_QUOTA] != same) {
+        the_kernel->cpu_quota = v[CONTROL_LIMIT_CPU_QUOTA];
+        the_kernel->cpu_period = v[CONTROL_LIMIT_CPU_PERIOD];
+        the_kernel->cpu_weight = v[CONTROL_LIMIT_CPU_WEIGHT];
+    }
     if (cpus != same && cpus)
         __atomic_store_n(&the_kernel->cpu_count, (u32)min(cpus, (u64)8192), __ATOMIC_RELAXED);
 }

@@ -58,6 +58,7 @@ struct kernel {
     u8 boot_id[16];
     u32 cpu_count;
     u64 memory_limit;   // bytes, as guests see it in sysinfo(2)
+    u64 cpu_quota, cpu_period, cpu_weight; // as wire/boot.h has them, for guests to look at
     struct futex_bucket futexes[FUTEX_BUCKETS];
 };
 

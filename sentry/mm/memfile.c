@@ -330,6 +330,11 @@ u64 memfile_limit(void)
     return r ? r->limit : 0;
 }
 
+void memfile_set_limit(u64 limit)
+{
+    __atomic_store_n(&root()->limit, limit, __ATOMIC_RELAXED);
+}
+
 void memfile_account(s64 bytes)
 {
     __atomic_fetch_add(&root()->accounted, bytes, __ATOMIC_RELAXED);

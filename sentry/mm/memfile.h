@@ -86,6 +86,7 @@ u64 memfile_used(struct memfile *mf);
 u64 memfile_total_used(void);
 u32 memfile_count(void);
 u64 memfile_limit(void);
+void memfile_set_limit(u64 limit);
 bool memfile_may_grow(u64 more);
 // Accounts address space handed out (the upper bound that keeps memfile_may_grow cheap).
 void memfile_account(s64 bytes);

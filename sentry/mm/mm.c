@@ -37,6 +37,11 @@ int mm_init(int memdir_fd, u64 memory_limit)
     return err ? err : safecopy_install();
 }
 
+void mm_set_memory_limit(u64 limit)
+{
+    memfile_set_limit(limit);
+}
+
 static u64 next_gen = 1;
 
 static struct mm *mm_alloc(void)

@@ -186,6 +186,7 @@ void mm_get_counters(struct mm *mm, struct mm_counters *ret);
 // Bytes of memory that all memory files hold on the host (for /proc/meminfo, sysinfo(2)).
 u64 mm_memory_used(void);
 u64 mm_memory_limit(void); // 0: none
+void mm_set_memory_limit(u64 limit); // from now on; what is in use stays
 
 // --- Implemented by kernel/ ------------------------------------------------------------------------
 

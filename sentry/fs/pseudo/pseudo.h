@@ -51,6 +51,7 @@ enum pseudo_table_id {
     PSEUDO_SYS_NET_FILES,
     PSEUDO_SYS_NET_STATISTICS,
     PSEUDO_SYS_EMPTY,
+    PSEUDO_SYS_CGROUP,
     PSEUDO_TABLES
 };
 

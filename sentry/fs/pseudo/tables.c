@@ -36,4 +36,5 @@ const struct pseudo_table *const pseudo_tables[PSEUDO_TABLES] = {
     [PSEUDO_SYS_NET_FILES] = &sys_net_files_table,
     [PSEUDO_SYS_NET_STATISTICS] = &sys_net_statistics_table,
     [PSEUDO_SYS_EMPTY] = &sys_empty_table,
+    [PSEUDO_SYS_CGROUP] = &sys_cgroup_table,
 };

@@ -94,8 +94,8 @@ static const struct pseudo_dynamic nodes = {nodes_lookup, nodes_next};
 
 static const struct pseudo_entry root_entries[] = {
     {.name = "/", .flags = PSEUDO_ROOT, .mode = S_IFDIR | 0555, .children = PSEUDO_SYS_ROOT},
-    // The root of an empty cgroup hierarchy.
-    {.name = "//", .flags = PSEUDO_ROOT, .mode = S_IFDIR | 0555, .children = PSEUDO_SYS_EMPTY},
+    // The root of the cgroup hierarchy.
+    {.name = "//", .flags = PSEUDO_ROOT, .mode = S_IFDIR | 0555, .children = PSEUDO_SYS_CGROUP},
     D("block", PSEUDO_SYS_EMPTY), D("bus", PSEUDO_SYS_EMPTY), D("class", PSEUDO_SYS_CLASS),
     D("dev", PSEUDO_SYS_EMPTY), D("devices", PSEUDO_SYS_DEVICES), D("firmware", PSEUDO_SYS_EMPTY),
     D("fs", PSEUDO_SYS_FS), D("kernel", PSEUDO_SYS_KERNEL), D("module", PSEUDO_SYS_EMPTY),
@@ -195,7 +195,6 @@ const struct fs_type sys_fs_type = {
     .mount = sys_mount,
 };
 
-// Limits are the host's to set: guests see an empty hierarchy.
 const struct fs_type cgroup_fs_type = {
     .name = "cgroup2",
     .flags = FS_TYPE_NODEV,
