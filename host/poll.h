@@ -6,6 +6,7 @@
 
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/uio.h>
 #include <time.h>
 
@@ -22,6 +23,18 @@ static inline int host_poll_now(int fd, short events)
     struct timespec zero = {0, 0};
     int r = (int)host_sys(SYS_ppoll, &p, 1, &zero, NULL, 8);
     return r < 0 ? r : p.revents;
+}
+
+// ppoll(2); no timeout: for ever.
+static inline int host_poll_for(struct pollfd *fds, u32 count, const struct timespec *timeout)
+{
+    return (int)host_sys(SYS_ppoll, fds, count, timeout, NULL, 8);
+}
+
+// eventfd2(2) that does not wait.
+static inline int host_eventfd(void)
+{
+    return (int)host_sys(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
 }
 
 static inline int host_epoll_create(void)

@@ -3,6 +3,7 @@
 
 #include "base/bug.h"
 #include "host/host.h"
+#include "sentry/sched/alarm.h"
 #include "sentry/sched/hold.h"
 #include "sentry/sched/spin.h"
 
@@ -130,8 +131,13 @@ u32 waitq_wake_some(struct waitq *q, u32 events, u32 count)
 void sched_wake(struct sleeper *s)
 {
     __atomic_store_n(&s->token, 1, __ATOMIC_SEQ_CST);
-    if (!__atomic_load_n(&s->asleep, __ATOMIC_SEQ_CST))
+    u32 asleep = __atomic_load_n(&s->asleep, __ATOMIC_SEQ_CST);
+    if (!asleep)
         return;
+    if (asleep == SLEEPER_IN_POLL) {
+        alarm_ring(__atomic_load_n(&s->alarm, __ATOMIC_SEQ_CST));
+        return;
+    }
     __atomic_store_n(&s->waker_home, home(), __ATOMIC_RELAXED);
     sched_wake_word(&s->token);
 }
@@ -240,6 +246,46 @@ int sched_sleep(s64 deadline)
 int sched_sleep_killable(s64 deadline)
 {
     return sleep_on(current_sleeper, deadline, &current_sleeper->killed);
+}
+
+// Until the descriptor is ready, the alarm rings or the deadline is over (-ETIMEDOUT).
+static int host_poll_sleep(struct sleeper *s, int fd, short events, s64 deadline)
+{
+    u64 begin = __builtin_ia32_rdtsc();
+    int r = 0;
+    if (s->thread && platform_block_begin)
+        platform_block_begin(s->thread);
+    __atomic_store_n(&s->asleep, SLEEPER_IN_POLL, __ATOMIC_SEQ_CST);
+    if (!__atomic_load_n(&s->token, __ATOMIC_SEQ_CST))
+        r = alarm_poll(s->alarm, fd, events, deadline);
+    __atomic_store_n(&s->asleep, 0, __ATOMIC_SEQ_CST);
+    if (s->thread && platform_block_end)
+        platform_block_end(s->thread, 0);
+    s->slept += __builtin_ia32_rdtsc() - begin;
+    return r;
+}
+
+int sched_sleep_fd(s64 deadline, int fd, short events)
+{
+    struct sleeper *s = current_sleeper;
+    int alarm = alarm_get();
+    if (alarm < 0)
+        return -EMFILE;
+    __atomic_store_n(&s->alarm, alarm, __ATOMIC_SEQ_CST);
+    sched_release_wakes();
+    int r = 0;
+    for (;;) {
+        if (__atomic_load_n(&s->interrupted, __ATOMIC_SEQ_CST)) {
+            r = -ERESTARTSYS;
+            break;
+        }
+        if (take_token(s) || r)
+            break;
+        // 1: the descriptor; 0: the alarm, which may have been another's.
+        r = host_poll_sleep(s, fd, events, deadline);
+    }
+    alarm_put(alarm);
+    return min(r, 0);
 }
 
 void sched_busy(u64 nsec)

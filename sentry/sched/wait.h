@@ -30,7 +30,8 @@ struct sleeper {
     u32 token;       // futex word: 1 = a wake-up is pending
     u32 interrupted; // a signal, a stop or the like asks the sleep to unwind (see sched_interrupt)
     u32 killed;      // ends even sleeps that only death may interrupt
-    u32 asleep;      // the thread is in the host's futex
+    u32 asleep;      // the thread is in the host's futex; 2: in its poll (sched/alarm.h)
+    s32 alarm;       // descriptor that ends that poll
     u64 slept;       // ticks of the time stamp counter spent there
     u32 thread;      // platform thread to tell of it; 0: none
     u32 waker_home;  // platform_home of who ended the last sleep
@@ -94,6 +95,11 @@ int sched_sleep_killable(s64 deadline) must_check;
 
 // What the calling thread does next takes about `nsec` and does not sleep: its stub need not go to sleep for so long.
 void sched_busy(u64 nsec);
+
+// As sched_sleep, and returns 0 as soon as one of `events` (POLLIN ...; POLLERR and POLLHUP always) is there at `fd`, a
+// descriptor of the host's that stays open: with no other thread in between. -EMFILE: there is no
+// descriptor left to be woken by.
+int sched_sleep_fd(s64 deadline, int fd, short events) must_check;
 
 // Wakes the thread of `s`.
 void sched_wake(struct sleeper *s);

@@ -93,6 +93,18 @@ static long nonblock_again(struct hostsock *s, u32 events)
     return -EAGAIN;
 }
 
+// One sleep of a task that is on the queue. The host's socket wakes it itself, which spares the poller; the queue is
+// for what happens here.
+static int sleep_for(struct hostsock *s, u32 events, s64 deadline)
+{
+    int fd = hostsock_fd(s);
+    int r = fd < 0 ? -EMFILE : sched_sleep_fd(deadline, fd, (short)events);
+    if (r != -EMFILE)
+        return r;
+    r = hostfd_arm_edge(s->handle, events);
+    return r ? r : sched_sleep(deadline);
+}
+
 long hostsock_wait(struct hostsock *s, u32 events, s64 timeout, bool nonblock, hostsock_try *try_fn,
                    void *arg)
 {
@@ -105,14 +117,13 @@ long hostsock_wait(struct hostsock *s, u32 events, s64 timeout, bool nonblock, h
     s64 deadline = socket_deadline(timeout);
     waiter_init(&w, events | EPOLLHUP | EPOLLERR);
     waitq_add(&s->queue, &w);
-    r = hostfd_arm_edge(s->handle, events);
-    while (!r) {
+    do {
         r = try_fn(s, arg);
-        if (r != -EAGAIN)
+        if (r == -EAGAIN)
+            r = socket_wait_error(sleep_for(s, events, deadline), timeout);
+        else
             break;
-        int slept = sched_sleep(deadline);
-        r = slept ? socket_wait_error(slept, timeout) : 0;
-    }
+    } while (!r);
     waitq_remove(&w);
     return r;
 }

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Alarms: descriptors that end a host's poll, for sleeps that wait for a descriptor and a wake-up at once. They are
+// lent for one sleep and never closed, so that a wake-up that comes late rings nothing but an alarm: whoever has
+// it by then finds that nothing has happened.
+//
+// Process-only state. Lock order: RANK_SIDE.
+#ifndef BAILEY_SENTRY_SCHED_ALARM_H
+#define BAILEY_SENTRY_SCHED_ALARM_H
+
+#include "base/types.h"
+
+#define SLEEPER_IN_POLL 2 // of sleeper.asleep
+
+// An alarm that is nobody else's until alarm_put; -EMFILE.
+int alarm_get(void) must_check;
+void alarm_put(int alarm);
+
+void alarm_ring(int alarm);
+
+// Waits until one of `events` is there at `fd` (1), the alarm rang (0; it is quiet then), or -ETIMEDOUT. deadline as in
+// sched_sleep.
+int alarm_poll(int alarm, int fd, short events, s64 deadline);
+
+#endif
