@@ -205,7 +205,7 @@ int oi_call_read(struct oi_call *c, int *fd, struct oi_buf *out)
         int r = out ? oi_buf_add(out, piece, (size_t)n) : 0;
         if (r == 0)
             r = oi_buf_add_tail(&c->tail, piece, (size_t)n);
-        if (r < 0)
+        if (r < 0 || c->by_piece)
             return r;
     }
 }

@@ -30,6 +30,7 @@ int ocirt_events_open(const struct ocirt *rt, const char *id, unsigned interval_
         r = oi_strv_add(&c->argv, id);
     if (r == 0)
         r = oi_call_start(c, e);
+    c->by_piece = true;
     c->o = NULL; // the caller's, from here on
     c->id = NULL;
     c->log_path = NULL;
