@@ -17,6 +17,17 @@ __attribute__((constructor)) static void choose_report(void)
     __sanitizer_set_report_path(path);
 }
 
+const char *__tsan_default_suppressions(void);
+
+const char *__tsan_default_suppressions(void)
+{
+    // A child of vfork(2) has descriptors of its own, which the sanitizer takes for ours.
+    return "race:set_up_child\n"
+           // Who holds a stale handle meets an object that is being set up anew, at most: it is always one of this
+           // kind, and an interrupt that was meant for another does no harm (platform/internal.h).
+           "race_top:pt_thread_alloc\n";
+}
+
 const char *__asan_default_options(void);
 const char *__ubsan_default_options(void);
 const char *__tsan_default_options(void);

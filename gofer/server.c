@@ -82,6 +82,9 @@ int server_init(struct server *s, int root_fd, int write_fd, bool is_file, bool 
 
 void server_fini(struct server *s)
 {
+    // Their peers have closed the channels, but the threads may be on their way out.
+    while (__atomic_load_n(&s->channels, __ATOMIC_ACQUIRE))
+        __builtin_ia32_pause();
     handle_close_all(&s->handles);
     host_close(s->root_fd);
     if (s->write_fd >= 0)
@@ -139,16 +142,17 @@ void server_answer(struct server *s, const void *buf, u64 size, struct fmsg_repl
     log_debug("%u: op %u fid %x '%s' -> %d", req.head.id, req.head.op, req.head.fid, req.name, r);
 }
 
-int server_run(struct server *s, int channel)
+// Serves a channel, which is counted already.
+static int channel_run(struct server *s, int channel)
 {
     u64 size = page_up(FMSG_REQUEST_MAX) + page_up(FMSG_DATA_MAX);
     u8 *buf = host_mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (host_is_error(buf)) {
         host_close(channel);
+        __atomic_fetch_sub(&s->channels, 1, __ATOMIC_RELEASE);
         return -ENOMEM;
     }
     u8 *data = buf + page_up(FMSG_REQUEST_MAX);
-    __atomic_fetch_add(&s->channels, 1, __ATOMIC_RELAXED);
     int r;
     for (;;) {
         struct fmsg_reply reply;
@@ -171,8 +175,14 @@ int server_run(struct server *s, int channel)
         log_warn("channel closed: error %d", -r);
     host_close(channel);
     host_munmap(buf, size);
-    __atomic_fetch_sub(&s->channels, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_sub(&s->channels, 1, __ATOMIC_RELEASE);
     return r;
+}
+
+int server_run(struct server *s, int channel)
+{
+    __atomic_fetch_add(&s->channels, 1, __ATOMIC_RELAXED);
+    return channel_run(s, channel);
 }
 
 struct channel_start {
@@ -185,21 +195,22 @@ static void *channel_main(void *arg)
 {
     struct channel_start *start = arg, copy = *start;
     host_munmap(start, PAGE_SIZE);
-    server_run(copy.server, copy.fd);
+    channel_run(copy.server, copy.fd);
     return NULL;
 }
 
 static int call_channel(struct call *c)
 {
     struct server *s = c->server;
-    if (__atomic_load_n(&s->channels, __ATOMIC_RELAXED) >= FMSG_CHANNELS_MAX)
-        return -EMFILE;
+    int pair[2], r = -EMFILE;
+    if (__atomic_fetch_add(&s->channels, 1, __ATOMIC_RELAXED) >= FMSG_CHANNELS_MAX)
+        goto out_count;
     struct channel_start *start =
         host_mmap(NULL, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    r = -ENOMEM;
     if (host_is_error(start))
-        return -ENOMEM;
-    int pair[2];
-    int r = host_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
+        goto out_count;
+    r = host_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
     if (r < 0)
         goto out_unmap;
     *start = (struct channel_start){s, pair[0]};
@@ -221,5 +232,7 @@ out_close:
     host_close(pair[1]);
 out_unmap:
     host_munmap(start, PAGE_SIZE);
+out_count:
+    __atomic_fetch_sub(&s->channels, 1, __ATOMIC_RELEASE);
     return r;
 }

@@ -190,12 +190,15 @@ static void pages_free(u32 page, u32 pages)
         host_madvise(page_ptr(page), (u64)pages * PAGE_SIZE, MADV_DONTNEED);
     mutex_lock_nested(&arena->page_lock, RANK_ARENA);
     u32 after = page + pages;
-    if (after < arena->top && descs()[after].state == PAGE_FREE && descs()[after].pages) {
+    if (after < arena->top &&
+        __atomic_load_n(&descs()[after].state, __ATOMIC_RELAXED) == PAGE_FREE &&
+        descs()[after].pages) {
         pages += descs()[after].pages;
         run_list_remove(after);
     }
+    // What is not free may be made a slab meanwhile, for which page_lock is not taken.
     struct page_desc *before = &descs()[page - 1];
-    if (before->state == PAGE_FREE) {
+    if (__atomic_load_n(&before->state, __ATOMIC_RELAXED) == PAGE_FREE) {
         u32 head = before->pages ? page - 1 : before->next;
         run_list_remove(head);
         pages += descs()[head].pages;

@@ -243,7 +243,8 @@ static int site_rewrite(struct pt_thread *t, const struct user_regs *regs, bool 
         return r;
     page->used++;
     if (plan.moved) {
-        w->moved[w->moved_count++] = (struct moved_site){regs->rip, plan.after};
+        w->moved[w->moved_count] = (struct moved_site){regs->rip, plan.after};
+        __atomic_store_n(&w->moved_count, w->moved_count + 1, __ATOMIC_RELEASE);
         t->regs_all = true;
     }
     return 0;
@@ -282,7 +283,8 @@ void pt_rewrite_trapped(struct pt_thread *t, const struct user_regs *regs)
 void pt_rewrite_fix(struct pt_space *s, u64 *rip)
 {
     struct pt_rewrite *w = s->rewrite;
-    for (u32 i = 0; i < w->moved_count; i++)
+    u32 count = __atomic_load_n(&w->moved_count, __ATOMIC_ACQUIRE);
+    for (u32 i = 0; i < count; i++)
         if (*rip >= w->moved[i].rip && *rip < w->moved[i].rip + JUMP_SIZE - 2) {
             *rip = w->moved[i].after + (*rip - w->moved[i].rip);
             return;

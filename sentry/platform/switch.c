@@ -386,7 +386,7 @@ int platform_switch(u32 thread, struct user_regs *regs, u32 flags, struct platfo
         return 0;
     }
     if (__atomic_load_n(&t->ctx->interrupted, __ATOMIC_RELAXED))
-        t->ctx->interrupted = 0;
+        __atomic_store_n(&t->ctx->interrupted, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&t->in_guest, 1, __ATOMIC_SEQ_CST);
     if (unlikely(__atomic_exchange_n(&t->interrupt, 0, __ATOMIC_SEQ_CST))) {
         __atomic_store_n(&t->in_guest, 0, __ATOMIC_RELAXED);

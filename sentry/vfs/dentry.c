@@ -88,13 +88,20 @@ static bool is_brief(const struct dentry *d)
     return d->parent->inode->sb->flags & SUPER_BRIEF;
 }
 
+// dentry_trim looks at the counts without the lock.
+static void count_hashed(const struct dentry *d, int by)
+{
+    __atomic_store_n(&vfs->dentry_count, vfs->dentry_count + (u32)by, __ATOMIC_RELAXED);
+    if (is_brief(d))
+        __atomic_store_n(&vfs->brief_count, vfs->brief_count + (u32)by, __ATOMIC_RELAXED);
+}
+
 static void hash_insert(struct dentry *d)
 {
     __atomic_fetch_and(&d->refs, ~DENTRY_UNHASHED, __ATOMIC_RELAXED);
     chain_add(d);
     list_push(is_brief(d) ? &vfs->brief : &vfs->lru, &d->lru);
-    vfs->brief_count += is_brief(d);
-    vfs->dentry_count++;
+    count_hashed(d, 1);
     hash_grow();
 }
 
@@ -105,8 +112,7 @@ static bool hash_remove(struct dentry *d, bool deleted)
         return false;
     chain_remove(d);
     list_remove(&d->lru);
-    vfs->brief_count -= is_brief(d);
-    vfs->dentry_count--;
+    count_hashed(d, -1);
     if (deleted)
         d->deleted = 1;
     return __atomic_fetch_or(&d->refs, DENTRY_UNHASHED, __ATOMIC_ACQ_REL) == 0;

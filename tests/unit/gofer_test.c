@@ -39,10 +39,13 @@ static void *serve(void *arg)
 }
 
 static pid_t process; // 0: a thread of ours
+static bool connectable, keeping; // the next one may connect to sockets; donates no descriptors
 
 static void start_thread(int fd, int root, bool readonly)
 {
     assert_int_equal(server_init(&server, root, -1, false, readonly), 0);
+    server.allow_connect = connectable;
+    server.no_donate = keeping;
     assert_int_equal(pthread_create(&thread, NULL, serve, (void *)(intptr_t)fd), 0);
 }
 
@@ -189,7 +192,10 @@ static void test_stays_here(void **state)
 {
     if (external)
         return;
-    server.no_donate = true;
+    stop();
+    keeping = true;
+    start(false);
+    keeping = false;
     u32 root = attach();
     struct fmsg_reply r =
         CALL_NAME("f", .op = FMSG_CREATE, .fid = root, .flags = O_RDWR, .mode = 0600);
@@ -342,7 +348,12 @@ static void test_refuses_host_objects(void **state)
     assert_int_equal(CALL(.op = FMSG_CONNECT, .fid = s, .arg = SOCK_STREAM).result, -EACCES);
     if (external)
         return;
-    server.allow_connect = true;
+    stop();
+    connectable = true;
+    start(false);
+    connectable = false;
+    root = attach();
+    s = CALL_NAME("sock", .op = FMSG_WALK, .fid = root).fid;
     assert_int_equal(CALL(.op = FMSG_CONNECT, .fid = s, .arg = SOCK_STREAM).result, -ECONNREFUSED);
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/live", dir);
@@ -410,7 +421,7 @@ static void test_channels(void **state)
         assert_int_equal(read(extra[i], &b, 1), 0); // its thread has ended its use of the channel
         close(extra[i]);
     }
-    while (!external && __atomic_load_n(&server.channels, __ATOMIC_RELAXED) > 1)
+    while (!external && __atomic_load_n(&server.channels, __ATOMIC_ACQUIRE) > 1)
         sched_yield();
 }
 

@@ -27,12 +27,12 @@ static void *watchdog(void *arg)
     for (u32 seen = 0;;) {
         struct timespec ts = {.tv_nsec = PATIENCE_MSEC * 1000000};
         u32 seq = __atomic_load_n(&watch_seq, __ATOMIC_ACQUIRE);
-        if (seq != seen || !watch_as) {
+        if (seq != seen || !__atomic_load_n(&watch_as, __ATOMIC_RELAXED)) {
             seen = seq;
             host_futex_wait(&watch_seq, seq, &ts, false);
             continue;
         }
-        platform_as_kill(watch_as);
+        platform_as_kill(__atomic_load_n(&watch_as, __ATOMIC_RELAXED));
         host_futex_wait(&watch_seq, seq, &ts, false);
     }
     return arg;
@@ -40,7 +40,7 @@ static void *watchdog(void *arg)
 
 static void watch(u32 as)
 {
-    watch_as = as;
+    __atomic_store_n(&watch_as, as, __ATOMIC_RELAXED);
     __atomic_add_fetch(&watch_seq, 1, __ATOMIC_RELEASE);
     if (as)
         host_futex_wake(&watch_seq, 1, false);

@@ -148,12 +148,12 @@ static void test_interrupt(void **state)
     guest_new(&g, guest_spin, GUEST_DATA);
     platform_interrupt(g.thread);
     assert_int_equal(guest_run(&g), PLATFORM_INTERRUPT);
-    storm_thread = g.thread;
-    storm_stop = 0;
+    __atomic_store_n(&storm_thread, g.thread, __ATOMIC_RELAXED);
+    __atomic_store_n(&storm_stop, 0, __ATOMIC_RELAXED);
     pthread_create(&t, NULL, storm, NULL);
     for (int i = 0; i < 3000; i++)
         assert_int_equal(guest_run(&g), PLATFORM_INTERRUPT);
-    storm_stop = 1;
+    __atomic_store_n(&storm_stop, 1, __ATOMIC_RELAXED);
     pthread_join(t, NULL);
     guest_free(&g);
 }
@@ -173,8 +173,8 @@ static void test_interrupt_new(void **state)
 {
     struct guest g, other;
     pthread_t t;
-    storm_thread = 0;
-    storm_stop = 0;
+    __atomic_store_n(&storm_thread, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&storm_stop, 0, __ATOMIC_RELAXED);
     pthread_create(&t, NULL, storm, NULL);
     for (int i = 0; i < 30; i++) {
         guest_new(&g, guest_spin, GUEST_DATA);
@@ -189,7 +189,7 @@ static void test_interrupt_new(void **state)
         expect_interrupts(&g);
         guest_free(&g);
     }
-    storm_stop = 1;
+    __atomic_store_n(&storm_stop, 1, __ATOMIC_RELAXED);
     pthread_join(t, NULL);
 }
 
@@ -225,8 +225,8 @@ static void test_interrupt_calls(void **state)
     pthread_t t;
     u64 calls = 0, interrupts = 0;
     guest_new(&g, guest_count, GUEST_DATA);
-    storm_thread = g.thread;
-    storm_stop = 0;
+    __atomic_store_n(&storm_thread, g.thread, __ATOMIC_RELAXED);
+    __atomic_store_n(&storm_stop, 0, __ATOMIC_RELAXED);
     pthread_create(&t, NULL, storm, NULL);
     while (calls < 3000) {
         int kind = guest_run(&g);
@@ -242,7 +242,7 @@ static void test_interrupt_calls(void **state)
         assert_int_equal(g.regs.rsi, calls);
         g.regs.rax = 0;
     }
-    storm_stop = 1;
+    __atomic_store_n(&storm_stop, 1, __ATOMIC_RELAXED);
     pthread_join(t, NULL);
     assert_true(interrupts > 0);
     guest_free(&g);
