@@ -49,13 +49,32 @@ static void describe(struct creation *c)
         k->hooks = json_object_get(v);
 }
 
+// What will be made, on disk before it is.
+static int announce_plan(struct creation *c, struct error *e)
+{
+    struct container *k = &c->container;
+    struct cgroup plan;
+    int r = cgroup_plan(&plan, c->spec, c->id, sandbox_cgroup_flags(&c->config), e);
+    if (r < 0)
+        return r;
+    k->cgroup = cgroup_save(&plan);
+    cgroup_close(&plan);
+    return container_save(k, e);
+}
+
+static void keep_cgroup(struct creation *c)
+{
+    json_object_put(c->container.cgroup);
+    c->container.cgroup = cgroup_save(&c->sandbox.cgroup);
+}
+
 // Who runs it, on disk before any of them stands on its own.
 static int record(struct creation *c, struct error *e)
 {
     struct container *k = &c->container;
+    keep_cgroup(c);
     host_process_identify(&k->process, c->sandbox.sentry.pid);
     host_process_identify(&k->gofer, c->sandbox.gofer.pid);
-    k->cgroup = cgroup_save(&c->sandbox.cgroup);
     int r = container_save(k, e);
     return r < 0 ? r : container_save_recovery(k, e);
 }
@@ -101,7 +120,9 @@ static int make_sandbox(struct creation *c, struct error *e)
     if (c->listen_fd < 0)
         return c->listen_fd;
     c->config.listen_fd = c->listen_fd;
-    r = sandbox_place(&c->sandbox, &c->config, e);
+    r = announce_plan(c, e);
+    if (!r)
+        r = sandbox_place(&c->sandbox, &c->config, e);
     if (!r)
         r = record(c, e);
     if (!r)
@@ -159,7 +180,9 @@ static int make_member(struct creation *c, struct error *e)
     if (r < 0)
         return r;
     launch_cancel(&c->sandbox.sentry); // begun before it was known that none is needed
-    r = record(c, e);
+    r = announce_plan(c, e);
+    if (!r)
+        r = container_save_recovery(k, e);
     if (!r)
         r = sandbox_join(&c->sandbox, &c->config, &client, e);
     if (!r)
@@ -169,7 +192,7 @@ static int make_member(struct creation *c, struct error *e)
         r = hooks_check(k->hooks, e);
     c->hooked = !r;
     host_process_identify(&k->gofer, c->sandbox.gofer.pid);
-    k->cgroup = cgroup_save(&c->sandbox.cgroup);
+    keep_cgroup(c);
     for (size_t i = 0; i < array_size(kinds) && !r; i++)
         r = container_run_hooks(k, kinds[i], e);
     if (!r) {

@@ -8,6 +8,7 @@
 #include <linux/close_range.h>
 #include <linux/if.h>
 #include <linux/sched.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -37,6 +38,7 @@ struct launch_shared {
     u32 settled;      // futex: 1 once the child's descriptors are its own, or it has failed
     int error;        // negative errno of the step that failed
     const char *step; // its name
+    int parent_fd;    // a pidfd of bailey
     enum launch_net net;
     bool keep_user;
     struct launch launch; // a copy: the caller's may be gone before the child is done with it
@@ -227,6 +229,11 @@ static void child_prepare(struct launch_shared *s)
 {
     const struct launch *l = &s->launch;
     STEP("parent death signal", host_sys(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0));
+    // It may have died before.
+    struct pollfd parent = {.fd = s->parent_fd, .events = POLLIN};
+    struct timespec now = {0, 0};
+    if (host_sys(SYS_ppoll, &parent, 1, &now, 0, 0) == 1)
+        host_sys(SYS_exit_group, LAUNCH_FAILED);
     // The dear ones, while bailey reads the configuration.
     child_namespaces(s);
     if (s->error)
@@ -310,6 +317,7 @@ int launch_begin(struct launched *ret, enum launch_net net, bool keep_user, stru
         return error_errno(e, -errno, "start a process");
     s->net = net;
     s->keep_user = keep_user;
+    s->parent_fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
     int pidfd = -1;
     struct clone_args args = {
         .flags = CLONE_VM | CLONE_FILES | CLONE_PIDFD | CLONE_CLEAR_SIGHAND | CLONE_NEWPID |
@@ -401,6 +409,8 @@ void launch_close(struct launched *l)
     // The child may still run on its stack in there until its exec: only a reaped one is safe.
     if (l->pidfd >= 0)
         close(l->pidfd);
+    if (l->shared && l->shared->parent_fd >= 0)
+        close(l->shared->parent_fd);
     l->pidfd = -1;
     l->shared = NULL;
 }

@@ -87,10 +87,15 @@ int sandbox_begin(struct sandbox *s, bool directfs, struct error *e)
     return r;
 }
 
+u32 sandbox_cgroup_flags(const struct sandbox_config *c)
+{
+    return (c->globals->systemd_cgroup ? CGROUP_SYSTEMD : 0) |
+           (rootless_here() ? CGROUP_ROOTLESS : 0);
+}
+
 int sandbox_place(struct sandbox *s, const struct sandbox_config *c, struct error *e)
 {
-    u32 flags = (c->globals->systemd_cgroup ? CGROUP_SYSTEMD : 0) |
-                (rootless_here() ? CGROUP_ROOTLESS : 0);
+    u32 flags = sandbox_cgroup_flags(c);
     int r = network_enter(c->globals, c->spec, &s->sentry, e);
     return r < 0 ? r : cgroup_create(&s->cgroup, c->spec, c->id, flags, e);
 }

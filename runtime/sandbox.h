@@ -46,6 +46,9 @@ struct sandbox {
 // errno with message. What has begun ends in sandbox_destroy, at the latest.
 int sandbox_begin(struct sandbox *s, bool directfs, struct error *e);
 
+// CGROUP_* for cgroup_create and cgroup_plan.
+u32 sandbox_cgroup_flags(const struct sandbox_config *c);
+
 // Before sandbox_start: puts the sentry into its network namespace (after which it may have another pid) and makes the
 // cgroup. 0, or a negative errno with message.
 int sandbox_place(struct sandbox *s, const struct sandbox_config *c, struct error *e);

@@ -7,7 +7,6 @@
 
 #include "runtime/client.h"
 #include "runtime/cmd/cmd.h"
-#include "runtime/rootless.h"
 #include "runtime/sandbox_setup.h"
 
 // The descriptors of a message in the order in which they are sent.
@@ -76,9 +75,7 @@ int sandbox_join(struct sandbox *s, const struct sandbox_config *c, struct clien
                  struct error *e)
 {
     struct setup u = {.config = c, .sentry_exec = -1, .gofer_exec = -1};
-    u32 flags = (c->globals->systemd_cgroup ? CGROUP_SYSTEMD : 0) |
-                (rootless_here() ? CGROUP_ROOTLESS : 0);
-    int r = cgroup_create(&s->cgroup, c->spec, c->id, flags, e);
+    int r = cgroup_create(&s->cgroup, c->spec, c->id, sandbox_cgroup_flags(c), e);
     if (r < 0)
         return r;
     r = join(s, &u, k, e);

@@ -55,6 +55,31 @@ static int add_hierarchy(struct cgroup *c, const char *root, const char *control
     return 0;
 }
 
+// How many directories of `path` below `root` are not there.
+static u32 count_missing(const char *path, size_t root_len)
+{
+    char dir[PATH_MAX];
+    u32 missing = 0;
+    snprintf(dir, sizeof(dir), "%s", path);
+    for (; strlen(dir) > root_len && access(dir, F_OK) < 0; missing++)
+        *strrchr(dir, '/') = 0;
+    return missing;
+}
+
+static int plan_hierarchy(struct cgroup *c, const char *root, const char *controller,
+                          struct error *e)
+{
+    struct cgroup_dir *d = &c->dirs[c->count];
+    *d = (struct cgroup_dir){.controller = controller, .procs = -1};
+    if (asprintf(&d->path, "%s%s", root, c->path) < 0)
+        return error_set(e, -ENOMEM, "out of memory");
+    d->made = count_missing(d->path, strlen(root));
+    c->count++;
+    return 0;
+}
+
+typedef int add_fn(struct cgroup *c, const char *root, const char *controller, struct error *e);
+
 static void drop_last(struct cgroup *c)
 {
     free(c->dirs[--c->count].path);
@@ -62,11 +87,11 @@ static void drop_last(struct cgroup *c)
 
 // Makes the group wherever there is a hierarchy. An ordinary user has those that were delegated to
 // it.
-static int add_hierarchies(struct cgroup *c, bool rootless, struct error *e)
+static int add_hierarchies(struct cgroup *c, bool rootless, add_fn *add, struct error *e)
 {
     char root[64];
     if (c->unified) {
-        int r = add_hierarchy(c, CGROUP_ROOT, "", e);
+        int r = add(c, CGROUP_ROOT, "", e);
         if (r < 0 && rootless && (r == -EACCES || r == -EPERM || r == -EROFS))
             drop_last(c), r = 0;
         return r;
@@ -76,7 +101,7 @@ static int add_hierarchies(struct cgroup *c, bool rootless, struct error *e)
         snprintf(root, sizeof(root), CGROUP_ROOT "/%s", last ? "unified" : hierarchies[i]);
         if (!is_fs(root, last ? CGROUP2_SUPER_MAGIC : CGROUP_SUPER_MAGIC))
             continue;
-        int r = add_hierarchy(c, root, last ? "" : hierarchies[i], e);
+        int r = add(c, root, last ? "" : hierarchies[i], e);
         if (r < 0 && rootless && (r == -EACCES || r == -EPERM || r == -EROFS))
             drop_last(c);
         else if (r < 0)
@@ -98,7 +123,7 @@ static char *choose_path(const struct spec *s, const char *id)
 }
 
 static int make_group(struct cgroup *c, const struct spec *s, const char *id, u32 flags,
-                      struct error *e)
+                      add_fn *add, struct error *e)
 {
     if (flags & CGROUP_SYSTEMD)
         return error_set(e, -ENOTSUP,
@@ -109,7 +134,7 @@ static int make_group(struct cgroup *c, const struct spec *s, const char *id, u3
         return error_set(e, -ENOMEM, "out of memory");
     if (!strcmp(c->path, "/"))
         return error_set(e, -EINVAL, "linux.cgroupsPath: the root cgroup cannot be a container's");
-    return add_hierarchies(c, flags & CGROUP_ROOTLESS, e);
+    return add_hierarchies(c, flags & CGROUP_ROOTLESS, add, e);
 }
 
 static json_object *resources_of(const struct spec *s)
@@ -120,6 +145,15 @@ static json_object *resources_of(const struct spec *s)
     return resources;
 }
 
+int cgroup_plan(struct cgroup *c, const struct spec *s, const char *id, u32 flags, struct error *e)
+{
+    *c = (struct cgroup){.unified = is_fs(CGROUP_ROOT, CGROUP2_SUPER_MAGIC)};
+    int r = make_group(c, s, id, flags, plan_hierarchy, e);
+    if (r < 0)
+        cgroup_close(c);
+    return r;
+}
+
 int cgroup_create(struct cgroup *c, const struct spec *s, const char *id, u32 flags,
                   struct error *e)
 {
@@ -127,7 +161,7 @@ int cgroup_create(struct cgroup *c, const struct spec *s, const char *id, u32 fl
     *c = (struct cgroup){.unified = is_fs(CGROUP_ROOT, CGROUP2_SUPER_MAGIC)};
     int r = cgroup_settings_read(&settings, resources_of(s), c->unified, e);
     if (!r && (settings.count || (s->cgroups_path && s->cgroups_path[0]))) {
-        r = make_group(c, s, id, flags, e);
+        r = make_group(c, s, id, flags, add_hierarchy, e);
         if (!r && c->count)
             r = cgroup_apply(c, &settings, e);
         else if (!r && settings.count)

@@ -50,6 +50,10 @@ struct cgroup {
 int cgroup_create(struct cgroup *c, const struct spec *s, const char *id, u32 flags,
                   struct error *e);
 
+// What cgroup_create will make, to be saved before it does: so that a command which ends in between leaves
+// nothing that cannot be found. Ends in cgroup_close.
+int cgroup_plan(struct cgroup *c, const struct spec *s, const char *id, u32 flags, struct error *e);
+
 // Puts a process into the group (0: the caller). 0 or a negative errno.
 int cgroup_enter(const struct cgroup *c, pid_t pid);
 

@@ -7,6 +7,8 @@
 #include "runtime/destroy.h"
 #include "runtime/log.h"
 
+#define OPEN_TRIES 100
+
 struct delete_options {
     bool force;
 };
@@ -16,13 +18,18 @@ static const struct option options[] = {
      "end it first if it runs; it is no error if it does not exist", NULL},
 };
 
-// For --force: what is there in spite of `r`. 1: nothing left to do.
-static int open_remains(struct container *c, const struct globals *g, const char *id, int r,
+// For --force: finds whatever there is. 1: nothing.
+static int open_remains(struct container *c, const struct globals *g, const char *id,
                         struct error *e)
 {
-    if (r == -ENOENT) {
-        r = container_remove_empty(g->root, id, e);
-        return r < 0 ? r : 1;
+    int r = -ENOTEMPTY;
+    // One may be made anew while another command removes it.
+    for (u32 i = 0; r == -ENOTEMPTY && i < OPEN_TRIES; i++) {
+        r = container_open(c, g->root, id, true, e);
+        if (r == -ENOENT) {
+            r = container_remove_empty(g->root, id, e);
+            r = r ? r : 1;
+        }
     }
     if (r != -EBADMSG)
         return r;
@@ -38,9 +45,8 @@ static int delete_run(const struct globals *g, char **argv, struct error *e)
     int r = used < 0 ? used : container_check_id(argv[used], e);
     if (r < 0)
         return r;
-    r = container_open(&c, g->root, argv[used], true, e);
-    if (r < 0 && o.force)
-        r = open_remains(&c, g, argv[used], r, e);
+    r = o.force ? open_remains(&c, g, argv[used], e)
+                : container_open(&c, g->root, argv[used], true, e);
     if (r)
         return min(r, 0);
     if (!o.force)
