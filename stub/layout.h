@@ -110,6 +110,7 @@ enum stub_op_kind {
     OP_CLOSE,
     OP_SOCKET, // ask for the socket: STUB_ANNOUNCE_SOCKET
     OP_FDS,    // take `size` messages from it, each a descriptor and its slot
+    OP_NAME,   // the process' name, as far as it goes, is in addr and size
 };
 
 struct stub_op {

@@ -227,6 +227,9 @@ static long op_run(const struct stub_op *op)
     case OP_CLOSE:
         call6(__NR_close, op->slot, 0, 0, 0, 0, 0);
         return 0;
+    case OP_NAME:
+        call6(__NR_prctl, 15 /* PR_SET_NAME */, (long)&op->addr, 0, 0, 0, 0);
+        return 0;
     case OP_SOCKET:
         return call6(STUB_ANNOUNCE_NR, 0, 0, 0, 0, 0, 0);
     case OP_FDS:

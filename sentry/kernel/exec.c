@@ -238,6 +238,8 @@ static void swap_memory(struct task *t, struct loader_image *image)
         platform_thread_exit(old_thread);
     mm_unref(old);
     task_release_vfork(t);
+    if (platform_as_set_name(mm_as(t->mm), t->comm))
+        log_debug("task %d: its stub keeps its name", t->tid);
 }
 
 static void reset_signals(struct task *t)

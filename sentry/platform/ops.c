@@ -3,6 +3,7 @@
 // the guest. Descriptors go by a socket of the address space's own, which its stub is given at first need
 // (notify.c); each address space can only ever take what was sent to itself.
 #include <stdlib.h>
+#include <string.h>
 
 #include "host/host.h"
 #include "host/fs.h"
@@ -134,6 +135,16 @@ int platform_as_clear_fd(u32 as, int slot)
     if (slot < PLATFORM_SLOT_FIRST || slot >= PLATFORM_SLOT_MAX)
         return -EBADF;
     return op_queue(as, &(struct stub_op){.kind = OP_CLOSE, .slot = slot});
+}
+
+int platform_as_set_name(u32 as, const char *name)
+{
+    struct stub_op op = {.kind = OP_NAME};
+    u64 words[2] = {0};
+    memcpy(words, name, strnlen(name, sizeof(words) - 1));
+    op.addr = words[0];
+    op.size = words[1];
+    return op_queue(as, &op);
 }
 
 int platform_as_map(u32 as, u64 addr, u64 size, u32 prot, int slot, u64 off, bool is_private)

@@ -85,6 +85,9 @@ void platform_as_destroy(u32 as);
 int platform_as_set_fd(u32 as, int slot, int host_fd) must_check;
 int platform_as_clear_fd(u32 as, int slot) must_check;
 
+// What the host's tools call the process (prctl(2), PR_SET_NAME): up to 15 bytes.
+int platform_as_set_name(u32 as, const char *name) must_check;
+
 // mmap(2), MAP_FIXED, of the file at `slot`. `prot` is PROT_*; `is_private`: MAP_PRIVATE.
 // Neighbouring maps of neighbouring ranges are merged while queued.
 int platform_as_map(u32 as, u64 addr, u64 size, u32 prot, int slot, u64 off,
