@@ -130,9 +130,9 @@ static void post(struct stub_context *ctx, u32 event)
 }
 
 // True while it is neither the stub's turn nor told to sleep.
-static bool may_go_on(struct stub_context *ctx)
+static bool may_go_on(struct stub_context *ctx, int looks)
 {
-    for (int i = 0; i < STUB_LOOKS; i++) {
+    for (int i = 0; i < looks; i++) {
         if (__atomic_load_n(&ctx->turn, __ATOMIC_ACQUIRE) != TURN_SENTRY)
             return false;
         __builtin_ia32_pause();
@@ -148,18 +148,20 @@ static bool yield(void)
     return __builtin_ia32_rdtsc() - before < global_page()->slow_yield;
 }
 
-// Looks for the order while the sentry allows it (it may allow more meanwhile).
+// Looks for the order while the sentry allows it (it may allow more meanwhile). If the sentry's
+// thread is on this CPU a yield lets it come or, as the host's scheduler sees fit, does not.
 static void spin(struct stub_context *ctx)
 {
     u64 start = __builtin_ia32_rdtsc();
-    bool together = ctx->sentry_cpu == current_cpu();
     bool calm = __atomic_load_n(&global_page()->calm, __ATOMIC_RELAXED);
+    int yields = ctx->sentry_cpu != current_cpu() ? -1 : calm ? 2 : 0;
 
-    if (together && (!calm || !ctx->spin || !yield()))
-        return;
-    while (__builtin_ia32_rdtsc() - start < __atomic_load_n(&ctx->spin, __ATOMIC_RELAXED))
-        if (!may_go_on(ctx) || (calm && !yield()))
+    while (yields &&
+           __builtin_ia32_rdtsc() - start < __atomic_load_n(&ctx->spin, __ATOMIC_RELAXED)) {
+        if (!may_go_on(ctx, yields < 0 ? STUB_LOOKS : 1) || (calm && !yield()))
             return;
+        yields -= yields > 0;
+    }
 }
 
 // Waits until it is the stub's turn.

@@ -21,6 +21,7 @@
 #define INTERRUPT_TICKS 30
 #define MISSES_MAX 6
 #define SLEEPS_TO_FOLLOW 8
+#define YIELDS_FUTILE 2
 
 static u64 tsc(void)
 {
@@ -151,30 +152,35 @@ static bool has_turn(struct pt_thread *t)
     return !is_stubs(__atomic_load_n(&t->ctx->turn, __ATOMIC_ACQUIRE));
 }
 
-// True once it is no longer the stub's turn.
+static bool look(struct pt_thread *t, int times)
+{
+    for (int i = 0; i < times; i++) {
+        if (has_turn(t))
+            return true;
+        __builtin_ia32_pause();
+    }
+    return false;
+}
+
+// True once it is no longer the stub's turn. A stub on our own CPU comes by a yield or, as the
+// host's scheduler sees fit, does not; one that was woken and does not come may be waiting for our
+// CPU.
 static bool spin_for_stub(struct pt_thread *t, u64 start, u64 limit)
 {
-    u32 cpu = __atomic_load_n(&t->ctx->stub_cpu, __ATOMIC_RELAXED);
     bool calm = spin_is_calm();
+    u32 futile = 0;
 
-    if (cpu == pt_cpu_current() && (!calm || !may_spin() || !spin_yield()))
-        return has_turn(t);
     while (may_spin()) {
-        for (int i = 0; i < SPIN_LOOKS; i++) {
-            if (has_turn(t))
-                return true;
-            __builtin_ia32_pause();
-        }
+        u32 cpu = __atomic_load_n(&t->ctx->stub_cpu, __ATOMIC_RELAXED);
+        bool here = cpu == pt_cpu_current();
+        if (here && (!calm || futile++ == YIELDS_FUTILE))
+            break;
+        if (look(t, here ? 1 : SPIN_LOOKS))
+            return true;
         if (calm && !spin_yield())
             break;
         u64 spun = tsc() - start;
-        if (spun > limit)
-            break;
-        if (calm)
-            continue;
-        // One that was woken and does not come may be waiting for our CPU.
-        cpu = __atomic_load_n(&t->ctx->stub_cpu, __ATOMIC_RELAXED);
-        if (cpu == pt_cpu_current() || (cpu == CPU_ASLEEP && spun > pt.spin_cycles / 4))
+        if (spun > limit || (cpu == CPU_ASLEEP && spun > pt.spin_cycles / 4))
             break;
     }
     return has_turn(t);
