@@ -87,11 +87,15 @@ static bool takes_signals(struct pt_thread *t)
     return __atomic_load_n(&t->ctx->ready, __ATOMIC_SEQ_CST);
 }
 
-static void send_interrupt(struct pt_thread *t, u32 handle)
+// The thread that was meant may have ended and another taken its place: that one is interrupted for nothing, but
+// it is, since its flag says so and nobody would ask again.
+static void send_interrupt(struct pt_thread *t)
 {
-    struct pt_space *s = t->space;
+    struct pt_space *s = __atomic_load_n(&t->space, __ATOMIC_ACQUIRE);
+    if (!s)
+        return;
     mutex_lock_nested(&s->lock, RANK_LEAF);
-    if (t->handle == handle && !s->reaped && t->tid && takes_signals(t))
+    if (t->space == s && t->handle && !s->reaped && t->tid && takes_signals(t))
         host_tgkill(s->pid, t->tid, STUB_SIG_INTERRUPT);
     mutex_unlock(&s->lock);
 }
@@ -435,7 +439,7 @@ void platform_interrupt(u32 thread)
         return;
     if (!__atomic_load_n(&t->in_guest, __ATOMIC_SEQ_CST))
         return;
-    send_interrupt(t, thread);
+    send_interrupt(t);
 }
 
 void pt_stub_sleep(struct pt_thread *t)
