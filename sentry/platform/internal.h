@@ -171,6 +171,16 @@ void pt_kill(struct pt_space *space);
 // Makes `pid`, a new child, the process of the space. -EPERM if it is not a new child of ours.
 int pt_adopt(struct pt_space *space, int pid);
 
+// Kills what is left of a destroyed space, and frees it once it is reaped.
+void pt_space_end(struct pt_space *space);
+
+// janitor.c: the same, later; and a new address space if one stands ready.
+void pt_space_bury(struct pt_space *space);
+bool pt_spare_take(u32 *ret_as, u32 *ret_thread);
+
+// space.c: a new address space from the zygote, as platform_as_new.
+int pt_space_make(u32 *ret_as, u32 *ret_thread);
+
 // zygote.c
 int pt_zygote_make(void);
 

@@ -124,21 +124,28 @@ void platform_as_kill(u32 as)
         pt_kill(s);
 }
 
+void pt_space_end(struct pt_space *s)
+{
+    pt_kill(s);
+    mutex_lock_nested(&s->lock, RANK_LEAF);
+    s->destroyed = true;
+    bool free_it = s->reaped || !s->pid;
+    mutex_unlock(&s->lock);
+    if (free_it)
+        pt_space_free(s);
+}
+
 void platform_as_destroy(u32 as)
 {
     struct pt_space *s = pt_space_get(as);
     if (!s)
         return;
-    pt_kill(s);
     mutex_lock_nested(&s->lock, RANK_LEAF);
-    s->destroyed = true;
     __atomic_store_n(&s->handle, 0, __ATOMIC_RELEASE);
     for (u32 i = 0; i < s->thread_count; i++) {
         __atomic_store_n(&s->threads[i]->handle, 0, __ATOMIC_RELEASE);
         pt_thread_idle(s->threads[i]);
     }
-    bool free_it = s->reaped || !s->pid;
     mutex_unlock(&s->lock);
-    if (free_it)
-        pt_space_free(s);
+    pt_space_bury(s);
 }

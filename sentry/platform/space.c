@@ -99,13 +99,18 @@ static int fork_from(struct pt_thread *parent, u32 *ret_as, u32 *ret_thread)
     return 0;
 }
 
-int platform_as_new(u32 *ret_as, u32 *ret_thread)
+int pt_space_make(u32 *ret_as, u32 *ret_thread)
 {
     mutex_lock_nested(&pt.zygote_lock, RANK_LEAF);
     int r = fork_from(pt.zygote, ret_as, ret_thread);
     pt_thread_idle(pt.zygote);
     mutex_unlock(&pt.zygote_lock);
     return r;
+}
+
+int platform_as_new(u32 *ret_as, u32 *ret_thread)
+{
+    return pt_spare_take(ret_as, ret_thread) ? 0 : pt_space_make(ret_as, ret_thread);
 }
 
 int platform_as_fork(u32 thread, u32 *ret_as, u32 *ret_thread)
