@@ -583,6 +583,8 @@ static void run_kill(struct op *op)
         if (i)
             usleep(5000u << i);
         r = ocirt_kill(c->rt, c->id, op->signal_number, t.o, t.e);
+        if (r < 0)
+            log_debug("%s", t.e ? ocirt_error_message(t.e) : "");
         if (r < 0 && says_finished(t.e) && is_alive(op->process->pid))
             r = i + 1 < KILL_TRIES ? -EAGAIN : r;
     }
