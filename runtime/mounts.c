@@ -194,7 +194,7 @@ int mounts_translate(const struct spec_mount *sm, u32 index, const char *bundle,
 {
     *m = (struct boot_mount){
         .destination = sm->destination,
-        .traits = BOOT_TRAIT_MAKE_POINT,
+        .traits = BOOT_TRAIT_MAKE_POINT | (sm->copy_up ? BOOT_TRAIT_COPY_UP : 0),
         .flags = sm->flags,
         .source = sm->source,
         .fstype = sm->type,

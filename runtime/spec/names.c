@@ -100,7 +100,6 @@ static const struct mount_option mount_options[] = {
     {"suid", true, MS_NOSUID},
     {"symfollow", false, 0},
     {"sync", false, MS_SYNCHRONOUS},
-    {"tmpcopyup", false, 0},
     {"unbindable", false, MS_UNBINDABLE},
 };
 
@@ -131,6 +130,10 @@ int spec_mount_options(struct spec_mount *m, struct pool *pool, const char *cons
 
     for (u32 i = 0; i < count; i++) {
         const struct mount_option *found = NULL;
+        if (!strcmp(options[i], "tmpcopyup")) {
+            m->copy_up = true;
+            continue;
+        }
         if (!strcmp(options[i], "idmap") || !strcmp(options[i], "ridmap")) {
             m->idmap = true;
             m->idmap_all |= options[i][0] == 'r';

@@ -23,6 +23,7 @@ struct spec_mount {
     u64 flags;               // MS_*
     bool bind;
     bool recursive;          // rbind
+    bool copy_up;            // tmpcopyup
     bool idmap;              // owners of files are mapped: idmap, ridmap, or maps of the mount's own
     bool idmap_all;          // ridmap
     struct boot_idmap *uid_maps, *gid_maps; // of the mount; without, namespaces_settle puts the container's here

@@ -3,21 +3,26 @@
 
 #include <fcntl.h>
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
 #include "base/log.h"
 #include "sentry/boot/boot.h"
+#include "sentry/boot/copy_up.h"
 #include "sentry/fs/dev/dev.h"
 #include "sentry/fs/gofer/gofer.h"
 #include "sentry/fs/overlay/overlay.h"
 #include "sentry/kernel/container.h"
 #include "sentry/vfs/path.h"
 
+#define LINKS_MAX 40
+
 static const u16 fs_of_kind[BOOT_MOUNT_KINDS] = {
-    [BOOT_MOUNT_HOST] = FS_GOFER,   [BOOT_MOUNT_TMPFS] = FS_TMPFS,   [BOOT_MOUNT_PROC] = FS_PROC,
-    [BOOT_MOUNT_SYSFS] = FS_SYS,    [BOOT_MOUNT_DEVTMPFS] = FS_DEV,  [BOOT_MOUNT_DEVPTS] = FS_DEVPTS,
+    [BOOT_MOUNT_HOST] = FS_GOFER,    [BOOT_MOUNT_TMPFS] = FS_TMPFS,
+    [BOOT_MOUNT_PROC] = FS_PROC,     [BOOT_MOUNT_SYSFS] = FS_SYS,
+    [BOOT_MOUNT_DEVTMPFS] = FS_DEV,  [BOOT_MOUNT_DEVPTS] = FS_DEVPTS,
     [BOOT_MOUNT_MQUEUE] = FS_MQUEUE, [BOOT_MOUNT_CGROUP] = FS_CGROUP,
 };
 
@@ -31,7 +36,9 @@ static int make_file(const char *path)
     return err;
 }
 
-int boot_make_path(const char *path, bool directory)
+// mkdir -p as far as it goes; *ret_done: the size of the part of the path that is there, or could
+// not be made.
+static int make_parts(const char *path, bool directory, size_t *ret_done)
 {
     char part[BOOT_STR_MAX + 1];
     size_t size = strlen(path);
@@ -41,14 +48,67 @@ int boot_make_path(const char *path, bool directory)
             continue;
         memcpy(part, path, i);
         part[i] = 0;
+        *ret_done = i;
         if (i == size && !directory)
             r = make_file(part);
         else
             r = vfs_mkdirat(AT_FDCWD, part, 0755);
-        if (r && r != -EEXIST && i == size)
+        if (r && (r != -EEXIST || i == size))
             return r;
+        struct path there;
+        r = path_lookup(AT_FDCWD, part, LOOKUP_FOLLOW, &there);
+        if (r)
+            return r;
+        path_put(&there);
     }
-    return r == -EEXIST ? 0 : r;
+    return r;
+}
+
+// Where the link that ends the first `done` bytes of `path` leads, with the rest of the path, in
+// place of `path`.
+static int follow(char path[BOOT_STR_MAX + 1], size_t done)
+{
+    char link[BOOT_STR_MAX + 1], whole[BOOT_STR_MAX + 1], rest[BOOT_STR_MAX + 1];
+    struct path p;
+    memcpy(link, path, done);
+    link[done] = 0;
+    int r = path_lookup(AT_FDCWD, link, 0, &p);
+    if (r)
+        return r;
+    r = vfs_readlink(&p, whole, BOOT_STR_MAX);
+    path_put(&p);
+    if (r < 0)
+        return r;
+    whole[r] = 0;
+    // Relative: to the directory of the link.
+    *(strrchr(link, '/') + 1) = 0;
+    memcpy(rest, path + done, strlen(path + done) + 1);
+    int size = snprintf(path, BOOT_STR_MAX + 1, "%s%s%s", whole[0] == '/' ? "" : link, whole, rest);
+    return size > BOOT_STR_MAX ? -ENAMETOOLONG : 0;
+}
+
+int boot_make_path(const char *path, bool directory)
+{
+    char now[BOOT_STR_MAX + 1];
+    size_t done = 0, size = strlen(path);
+    if (size > BOOT_STR_MAX)
+        return -ENAMETOOLONG;
+    memcpy(now, path, size + 1);
+    int r = make_parts(now, directory, &done);
+    // A link to what is not there: that is what is to be made.
+    for (u32 links = 0; r == -ENOENT || r == -EEXIST; links++) {
+        struct path there;
+        if (r == -EEXIST && !path_lookup(AT_FDCWD, now, LOOKUP_FOLLOW, &there)) {
+            path_put(&there);
+            return 0;
+        }
+        r = links < LINKS_MAX ? follow(now, done) : -ELOOP;
+        if (!r)
+            r = make_parts(now, directory, &done);
+        else if (r == -EINVAL)
+            return -ENOENT; // no link
+    }
+    return r;
 }
 
 // What a mount of the message means to the vfs. Lives as long as the request is used.
@@ -114,6 +174,24 @@ static int mount_root(struct request *q)
     return t->fs ? 0 : -ENOMEM;
 }
 
+// The new tmpfs at `b` begins as a copy of the directory that it lies on.
+static int copy_below(const struct boot_mount *b, const struct path *below, const struct kstat *st)
+{
+    struct attr_change owner = {.mask = ATTR_UID | ATTR_GID, .uid = st->uid, .gid = st->gid};
+    struct attr_change mode = {.mask = ATTR_MODE, .mode = st->mode & 07777};
+    struct path root;
+    int r = path_lookup(AT_FDCWD, b->destination, LOOKUP_FOLLOW, &root);
+    if (r)
+        return r;
+    struct inode *i = root.dentry->inode;
+    if (!strstr(b->data, "uid=") && !strstr(b->data, "gid="))
+        r = inode_setattr(i, &owner, current->cred);
+    if (!r && !strstr(b->data, "mode="))
+        r = inode_setattr(i, &mode, current->cred);
+    path_put(&root);
+    return r ? r : boot_copy_up(below, b->destination);
+}
+
 static int mount_at(struct request *q, const struct boot_mount *b)
 {
     struct path at;
@@ -125,7 +203,14 @@ static int mount_at(struct request *q, const struct boot_mount *b)
     }
     if (r)
         return r;
-    r = mount_new_at(q->fs, &q->m, &at);
+    struct kstat below;
+    bool copy = b->kind == BOOT_MOUNT_TMPFS && (b->traits & BOOT_TRAIT_COPY_UP);
+    if (copy)
+        r = vfs_getattr(at.dentry->inode, at.mount, &below);
+    if (!r)
+        r = mount_new_at(q->fs, &q->m, &at);
+    if (!r && copy)
+        r = copy_below(b, &at, &below);
     path_put(&at);
     return r;
 }
@@ -146,7 +231,8 @@ static int mount_one(const struct boot_mount *b, bool root)
     return explain("mount", b, r);
 }
 
-// ---- /dev ------------------------------------------------------------------------------------------
+// ---- /dev
+// ------------------------------------------------------------------------------------------
 
 static int make_device(const struct boot_device *d)
 {
@@ -162,8 +248,8 @@ static int make_device(const struct boot_device *d)
         if (r)
             return r;
     }
-    int r = vfs_mknodat(AT_FDCWD, d->path, type | (d->mode & 07777), DEV_MAKE(d->major, d->minor),
-                        &p);
+    int r =
+        vfs_mknodat(AT_FDCWD, d->path, type | (d->mode & 07777), DEV_MAKE(d->major, d->minor), &p);
     if (r)
         return r == -EEXIST ? 0 : r;
     struct attr_change c = {.mask = ATTR_UID | ATTR_GID, .uid = d->uid, .gid = d->gid};
