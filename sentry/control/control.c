@@ -61,10 +61,15 @@ void container_changed(void)
         poke();
 }
 
+static int start_fd(void)
+{
+    return __atomic_load_n(&control.start_fd, __ATOMIC_RELAXED);
+}
+
 void control_tell_ready(void)
 {
     __atomic_store_n(&control.ready, 1, __ATOMIC_SEQ_CST);
-    tell(control.start_fd, &(struct control_message){.type = CONTROL_READY});
+    tell(start_fd(), &(struct control_message){.type = CONTROL_READY});
     poke();
 }
 
@@ -85,7 +90,7 @@ void control_tell_exit(int wait_status)
             if (host_futex_wait(&control.ending, ending, &most, false) == -ETIMEDOUT)
                 break;
     }
-    tell(control.start_fd, &(struct control_message){.type = CONTROL_EXIT,
+    tell(start_fd(), &(struct control_message){.type = CONTROL_EXIT,
                                                      .status = (u32)wait_status & 0xffff});
 }
 
@@ -217,7 +222,7 @@ static void receive(struct client *c)
     // The starter has gone (or talks nonsense): a sandbox that is not made yet ends, as does one that was to
     // end with it; one that is goes on without it.
     if (c->starter) {
-        control.start_fd = -1;
+        __atomic_store_n(&control.start_fd, -1, __ATOMIC_RELAXED);
         if (!__atomic_load_n(&control.ready, __ATOMIC_SEQ_CST) || control.ends_with_starter)
             host_sys(SYS_exit_group, 1);
     }

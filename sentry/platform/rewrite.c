@@ -83,9 +83,11 @@ static bool sites_grow(struct pt_rewrite *w)
 // space->lock held. NULL: no memory, or too many sites.
 static struct site *site_get(struct pt_space *s, u64 rip)
 {
-    if (!s->rewrite)
-        s->rewrite = calloc(1, sizeof(struct pt_rewrite));
     struct pt_rewrite *w = s->rewrite;
+    if (!w) {
+        w = calloc(1, sizeof(*w));
+        __atomic_store_n(&s->rewrite, w, __ATOMIC_RELEASE); // threads look without the lock
+    }
     if (!w || (w->site_count * 2 >= w->site_capacity && !sites_grow(w)))
         return NULL;
     struct site *site = site_slot(w, rip);

@@ -375,7 +375,7 @@ static void write_regs(struct pt_thread *t, const struct user_regs *regs, bool a
         return;
     }
     t->ctx->regs = *regs;
-    if (unlikely(t->space->rewrite))
+    if (unlikely(__atomic_load_n(&t->space->rewrite, __ATOMIC_ACQUIRE)))
         pt_rewrite_fix(t->space, &t->ctx->regs.rip);
 }
 

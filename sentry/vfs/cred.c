@@ -16,10 +16,11 @@ struct cred *cred_new(void)
 
 struct cred *cred_dup(const struct cred *c)
 {
-    struct cred *n = arena_memdup(c, sizeof(*c));
+    struct cred *n = cred_new();
     if (!n)
         return NULL;
-    ref_init(&n->ref);
+    // All but the count, which others may be changing.
+    memcpy((char *)n + sizeof(n->ref), (const char *)c + sizeof(c->ref), sizeof(*c) - sizeof(c->ref));
     n->groups = NULL;
     if (c->group_count) {
         n->groups = arena_memdup(c->groups, c->group_count * sizeof(u32));

@@ -178,7 +178,9 @@ static void test_raw(void **state)
     type("\r\003\004");
     assert_int_equal(ldisc_input_count(&tty), 3);
     expect_line("\r\003\004");
+    old = tty.t;
     tty.t.c_cc[VMIN] = 3;
+    ldisc_settings_changed(&tty, &old);
     type("ab");
     assert_false(ldisc_input_ready(&tty, true));
     assert_true(ldisc_input_ready(&tty, false));

@@ -156,7 +156,7 @@ static void host_input(void *arg, u32 events)
     if (!ldisc_has_room(t))
         return; // a reader arms it again (console_input_room)
     u32 room = TTY_IN_SIZE - 1 - (tty_load(&t->in_head) - tty_load(&t->in_tail));
-    bool canonical = t->t.c_lflag & ICANON;
+    bool canonical = tty_is_canonical(t);
     u32 size = min((u32)PIECE, canonical && !room ? 1u : max(room, 1u));
     long n = host_read(hostfd_get(t->in_watch), buf, size);
     if (n == 0 || (n < 0 && n != -EINTR && n != -EAGAIN)) {

@@ -484,7 +484,7 @@ u32 ldisc_receive(struct tty *t, const u8 *buf, u32 size)
 bool ldisc_has_room(const struct tty *t)
 {
     // While no line is complete, nobody can make room by reading: what does not fit is dropped.
-    if ((t->t.c_lflag & ICANON) && tty_load(&t->in_canon) == tty_load(&t->in_tail))
+    if (tty_is_canonical(t) && tty_load(&t->in_canon) == tty_load(&t->in_tail))
         return true;
     return char_room(t);
 }
@@ -494,10 +494,10 @@ bool ldisc_has_room(const struct tty *t)
 bool ldisc_input_ready(const struct tty *t, bool poll)
 {
     u32 wanted = 1;
-    if (t->t.c_lflag & ICANON)
+    if (tty_is_canonical(t))
         return tty_load(&t->in_canon) != tty_load(&t->in_tail);
-    if (poll && !t->t.c_cc[VTIME] && t->t.c_cc[VMIN])
-        wanted = t->t.c_cc[VMIN];
+    if (poll && !tty_vtime(t) && tty_vmin(t))
+        wanted = tty_vmin(t);
     return in_used(t) >= wanted;
 }
 
@@ -562,8 +562,15 @@ void ldisc_flush_output(struct tty *t)
     ptmx_set_packet(t, 2 /* TIOCPKT_FLUSHWRITE */, 0);
 }
 
+static void publish_mode(struct tty *t)
+{
+    tty_store(&t->mode, (t->t.c_lflag & ICANON) | (u32)t->t.c_cc[VMIN] << 16 |
+                            (u32)t->t.c_cc[VTIME] << 24);
+}
+
 void ldisc_settings_changed(struct tty *t, const struct termios2 *old)
 {
+    publish_mode(t);
     if ((old->c_lflag ^ t->t.c_lflag) & ICANON) {
         memset(t->in_marks, 0, TTY_IN_SIZE / 8);
         if (has_lflag(t, ICANON) && in_used(t)) {
@@ -597,4 +604,5 @@ void ldisc_reset(struct tty *t)
     t->t.c_lflag = ISIG | ICANON | ECHO | ECHOE | ECHOK | ECHOCTL | ECHOKE | IEXTEN;
     t->t.c_ispeed = t->t.c_ospeed = 38400;
     memcpy(t->t.c_cc, chars, sizeof(chars));
+    publish_mode(t);
 }

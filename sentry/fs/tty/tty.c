@@ -280,9 +280,9 @@ static s64 tenths(u8 n)
 
 static void read_begin(struct tty *t, struct read_state *s)
 {
-    u8 vmin = t->t.c_cc[VMIN], vtime = t->t.c_cc[VTIME];
+    u8 vmin = tty_vmin(t), vtime = tty_vtime(t);
     *s = (struct read_state){.deadline = TIME_NEVER, .min = 1};
-    if (t->t.c_lflag & ICANON)
+    if (tty_is_canonical(t))
         return;
     s->min = vmin;
     if (vtime && vmin)
@@ -351,11 +351,11 @@ static long slave_read(struct file *f, struct uio *u, s64 *pos)
         s.done += n;
         if (line_end || !u->resid)
             return s.done;
-        if (!(t->t.c_lflag & ICANON)) {
+        if (!tty_is_canonical(t)) {
             if (s.done >= s.min && !ldisc_input_ready(t, false))
                 return s.done;
             if (s.between)
-                s.deadline = tenths(t->t.c_cc[VTIME]);
+                s.deadline = tenths(tty_vtime(t));
         }
     }
 }

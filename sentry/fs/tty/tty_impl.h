@@ -29,6 +29,7 @@ struct tty {
     struct waitq master_queue; // of the master's, and of console drains
     // Guarded by lock; words are read without it by the readiness functions.
     struct termios2 t;
+    u32 mode; // what of `t` is looked at without the lock (atomic): ICANON at its place, VMIN << 16, VTIME << 24
     struct tty_winsize size;
     s32 session, pgrp;
 
@@ -73,6 +74,21 @@ static inline void tty_store(u32 *v, u32 n)
     __atomic_store_n(v, n, __ATOMIC_SEQ_CST);
 }
 
+static inline bool tty_is_canonical(const struct tty *t)
+{
+    return tty_load(&t->mode) & ICANON;
+}
+
+static inline u8 tty_vmin(const struct tty *t)
+{
+    return (u8)(tty_load(&t->mode) >> 16);
+}
+
+static inline u8 tty_vtime(const struct tty *t)
+{
+    return (u8)(tty_load(&t->mode) >> 24);
+}
+
 static inline u32 tty_out_used(const struct tty *t)
 {
     return tty_load(&t->out_head) - tty_load(&t->out_tail);
@@ -86,7 +102,7 @@ static inline u32 tty_out_room(const struct tty *t)
 static inline bool tty_hung_up(const struct file *f)
 {
     const struct tty *t = f->priv;
-    return t->hangups != (u32)f->priv_word;
+    return tty_load(&t->hangups) != (u32)f->priv_word;
 }
 
 // ---- ldisc.c: all with tty->lock held unless they say otherwise ----
