@@ -10,6 +10,7 @@
 #include "host/poll.h"
 #include "host/socket.h"
 #include "sentry/arena/arena.h"
+#include "sentry/fs/anon/epoll.h"
 #include "sentry/fs/anon/hostfd.h"
 #include "sentry/vfs/inode.h"
 
@@ -77,6 +78,11 @@ u32 hostsock_ready(struct file *f)
 struct waitq *hostsock_queue(struct file *f)
 {
     return &hostsock_of(f)->queue;
+}
+
+int hostsock_host_fd(struct file *f)
+{
+    return hostsock_fd(hostsock_of(f));
 }
 
 bool hostsock_nonblock(const struct file *f, u32 msg_flags)
@@ -201,6 +207,7 @@ static int adopt(u16 kind, int fd, const struct hostsock *like, u32 flags, struc
     f->may_read = f->may_write = 1;
     f->kind = kind;
     f->priv = s;
+    s->file = f;
     *ret = f;
     return 0;
 fail:
@@ -373,6 +380,7 @@ void hostsock_restore(void)
         return;
     list_for_each(s, &r->all, node) {
         s->handle = 0;
+        epoll_forget_host(s->file);
         bool lost = s->state == HOSTSOCK_CONNECTED && s->type == SOCK_STREAM;
         if (s->state != HOSTSOCK_DEAD && !lost && !make_anew(s))
             continue;

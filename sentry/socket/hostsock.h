@@ -33,6 +33,7 @@ struct hostsock {
     struct socket_name bound; // what bind(2) was told: for a restore
     struct socket_options options; // only what the host is not told: time limits, linger
     void *family;  // netlink: its state, in the arena
+    struct file *file; // not counted
 };
 
 static inline struct hostsock *hostsock_of(const struct file *f)
@@ -77,6 +78,7 @@ long hostsock_read(struct file *f, struct uio *u, s64 *pos);
 long hostsock_write(struct file *f, struct uio *u, s64 *pos);
 u32 hostsock_ready(struct file *f);
 struct waitq *hostsock_queue(struct file *f);
+int hostsock_host_fd(struct file *f);
 
 // One message of at most `size` bytes of the sentry's own memory. As sendmsg(2), never waits.
 long hostsock_send_buffer(struct hostsock *s, const void *buf, u64 size, u32 flags,

@@ -112,5 +112,6 @@ const struct file_ops inet_file_ops = {
     .write = hostsock_write,
     .ready = hostsock_ready,
     .queue = hostsock_queue,
+    .host_fd = hostsock_host_fd,
     .ioctl = inet_ioctl,
 };

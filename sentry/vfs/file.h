@@ -104,6 +104,10 @@ struct file_ops {
     // The queue that is woken when that may have changed. Default NULL: never changes (epoll_ctl: EPERM).
     struct waitq *(*queue)(struct file *f);
 
+    // A descriptor of the host's that is ready when the file is, and for nothing else; it lives as long as the file.
+    // -1: none (now). Default: none. Epoll lets the host watch such files.
+    int (*host_fd)(struct file *f);
+
     // ioctl(2); arg is the guest's third argument. Default: -ENOTTY. (FIONBIO, FIOCLEX ... are done above.)
     long (*ioctl)(struct file *f, u32 cmd, u64 arg);
     // Host fd to map for mmap(2): a side handle is resolved by the kind; `writable` for MAP_SHARED with

@@ -5,13 +5,19 @@
 #include <stdio.h>
 
 #include "base/rbtree.h"
+#include "host/host.h"
+#include "host/poll.h"
 #include "sentry/arena/arena.h"
+#include "sentry/fs/anon/hostfd.h"
 
 #define PRIVATE_BITS (EPOLLWAKEUP | EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE)
 #define ALWAYS (EPOLLERR | EPOLLHUP)
 #define EXCLUSIVE_OK (EPOLLIN | EPOLLOUT | ALWAYS | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE)
 #define NEST_MAX 5
 #define READABLE (EPOLLIN | EPOLLRDNORM)
+#define HOST_EVENTS                                                                                \
+    (READABLE | EPOLLOUT | EPOLLWRNORM | EPOLLPRI | EPOLLRDHUP | EPOLLRDBAND | EPOLLWRBAND)
+#define HOST_BATCH 32
 
 struct epoll_state {
     struct mutex lock; // the global lock
@@ -26,6 +32,10 @@ struct epoll {
     struct rbtree items; // by file, then descriptor; guarded by lock
     u32 count;           // atomic
     struct file *self;   // not counted
+    // An instance of the host's, which watches those files that the host can watch (a handle of the poller's; 0:
+    // none, or stale). Whoever sleeps in epoll_wait sleeps on it. Changed under lock, read atomically.
+    u32 host;
+    u32 pass; // harvests begun; guarded by lock
     // Walks over nested instances, guarded by the global lock:
     u64 visit;
     u32 depth;
@@ -36,9 +46,11 @@ struct epoll_item {
     struct list ready_node;  // guarded by ep->ready_lock
     bool queued;             // on the ready list, guarded by ep->ready_lock
     struct epoll_item *next; // on file->watchers, guarded by the global lock
-    struct waiter waiter;
+    struct waiter waiter; // on the file's queue, unless hosted
     struct epoll *ep;
     struct file *file; // not counted
+    bool hosted;       // watched by ep->host; guarded by ep->lock
+    u32 told, told_pass; // what the host said in that pass of ep; guarded by ep->lock
     int fd;
     u32 events; // changed under ep->lock, read atomically
     u64 data;
@@ -76,6 +88,80 @@ void waiter_epoll_fire(struct waiter *w, u32 events)
         return;
     item_queue(it);
     waitq_wake(&it->ep->queue, READABLE);
+}
+
+// ---- what the host watches ------------------------------------------------------------------------
+// Edge-triggered, whatever the guest wants: an event puts the item on the ready list, where the rest is decided.
+
+static int host_of(struct epoll *ep)
+{
+    u32 handle = __atomic_load_n(&ep->host, __ATOMIC_ACQUIRE);
+    return handle ? hostfd_get_for(handle, ep) : -1;
+}
+
+// Somebody polls the instance itself, or has it in another.
+static void host_ready(void *arg, u32 events)
+{
+    struct epoll *ep = arg;
+    waitq_wake(&ep->queue, READABLE);
+    hostfd_rest(ep->host, &ep->queue);
+}
+
+// ep->lock held.
+static int host_open(struct epoll *ep)
+{
+    int fd = host_of(ep);
+    if (fd >= 0)
+        return fd;
+    fd = host_epoll_create();
+    if (fd < 0)
+        return fd;
+    u32 handle = hostfd_watch(fd, host_ready, ep);
+    if (!handle) {
+        host_close(fd);
+        return -ENOMEM;
+    }
+    __atomic_store_n(&ep->host, handle, __ATOMIC_RELEASE);
+    waitq_wake(&ep->queue, READABLE); // who sleeps is to sleep on it
+    return fd;
+}
+
+static int host_control(struct epoll *ep, struct epoll_item *it, int op)
+{
+    int (*host_fd)(struct file *f) = file_ops(it->file)->host_fd;
+    int fd = host_fd ? host_fd(it->file) : -1;
+    int host = fd < 0 ? -1 : op == EPOLL_CTL_ADD ? host_open(ep) : host_of(ep);
+    if (host < 0)
+        return -EOPNOTSUPP;
+    struct epoll_event ev = {
+        .events = (it->events & (HOST_EVENTS | EPOLLEXCLUSIVE)) | EPOLLET, .data.ptr = it};
+    return host_epoll_ctl(host, op, fd, &ev);
+}
+
+// Puts what is ready there on the ready list. ep->lock held, which keeps the items that are named.
+static void host_gather(struct epoll *ep)
+{
+    struct epoll_event ev[HOST_BATCH];
+    int fd = host_of(ep), n = HOST_BATCH;
+    while (fd >= 0 && n == HOST_BATCH) {
+        n = host_epoll_wait(fd, ev, HOST_BATCH, 0);
+        for (int i = 0; i < n; i++) {
+            struct epoll_item *it = ev[i].data.ptr;
+            it->told = ev[i].events;
+            it->told_pass = ep->pass;
+            item_queue(it);
+        }
+    }
+}
+
+void epoll_forget_host(struct file *f)
+{
+    for (struct epoll_item *it = f->watchers; it; it = it->next) {
+        it->ep->host = 0;
+        if (it->hosted)
+            waitq_add(file_ops(f)->queue(f), &it->waiter);
+        it->hosted = false;
+    }
 }
 
 // ---- the set ------------------------------------------------------------------------------------
@@ -119,6 +205,8 @@ static void item_remove(struct epoll_item *it)
     struct epoll_item **p = (struct epoll_item **)&it->file->watchers;
 
     waitq_remove(&it->waiter); // from here on it does not fire
+    if (it->hosted)
+        (void)host_control(ep, it, EPOLL_CTL_DEL);
     while (*p != it)
         p = &(*p)->next;
     __atomic_store_n(p, it->next, __ATOMIC_RELEASE);
@@ -155,6 +243,8 @@ static void epoll_release(struct file *f)
         item_remove(rb_entry(ep->items.root, struct epoll_item, node));
     mutex_unlock(&ep->lock);
     mutex_unlock(&st->lock);
+    if (host_of(ep) >= 0)
+        hostfd_unwatch(ep->host);
     arena_free(ep);
 }
 
@@ -239,7 +329,9 @@ static int item_add(struct epoll_state *st, struct epoll *ep, struct file *targe
     item_insert(ep, it);
     it->next = target->watchers;
     __atomic_store_n(&target->watchers, it, __ATOMIC_RELEASE);
-    waitq_add(q, &it->waiter);
+    it->hosted = !host_control(ep, it, EPOLL_CTL_ADD);
+    if (!it->hosted)
+        waitq_add(q, &it->waiter);
     *ret_ready = item_check(it);
     mutex_unlock(&ep->lock);
     return 0;
@@ -268,6 +360,8 @@ static int item_modify(struct epoll *ep, struct epoll_item *it, const struct epo
     mutex_lock(&ep->lock, RANK_EPOLL);
     it->data = event->data.u64;
     __atomic_store_n(&it->events, event->events | ALWAYS, __ATOMIC_SEQ_CST);
+    if (it->hosted)
+        (void)host_control(ep, it, EPOLL_CTL_MOD);
     *ret_ready = item_check(it);
     mutex_unlock(&ep->lock);
     return 0;
@@ -338,8 +432,12 @@ static u32 harvest(struct epoll *ep, struct epoll_event *ret, u32 count)
 
     list_init(&again);
     mutex_lock(&ep->lock, RANK_EPOLL);
+    ep->pass++;
+    host_gather(ep);
     while (n < count && (it = ready_pop(ep))) {
-        u32 events = file_ready(it->file) & it->events;
+        bool told = it->hosted && it->told_pass == ep->pass;
+        u32 events = (told ? it->told : file_ready(it->file)) & it->events;
+        it->told_pass = 0;
         if (!events)
             continue;
         ret[n].events = events;
@@ -363,7 +461,19 @@ static u32 harvest(struct epoll *ep, struct epoll_event *ret, u32 count)
     return n;
 }
 
-// Sleeps until the ready list is not empty. Only one of several sleepers is woken by an event.
+static int sleep_once(struct epoll *ep, s64 deadline)
+{
+    int fd = host_of(ep);
+    int r = fd < 0 ? -EMFILE : sched_sleep_fd(deadline, fd, POLLIN);
+    if (r != -EMFILE)
+        return r;
+    if (fd >= 0)
+        (void)hostfd_arm_edge(ep->host, EPOLLIN);
+    return sched_sleep(deadline);
+}
+
+// Sleeps until something may be ready, here or at the host. Only one of several sleepers is woken by an event of this
+// kernel's.
 static int wait_ready(struct epoll *ep, s64 deadline)
 {
     struct waiter w;
@@ -371,8 +481,8 @@ static int wait_ready(struct epoll *ep, s64 deadline)
     waiter_init(&w, READABLE);
     w.exclusive = 1;
     waitq_add(&ep->queue, &w);
-    while (!r && !maybe_ready(ep))
-        r = sched_sleep(deadline);
+    if (!maybe_ready(ep))
+        r = sleep_once(ep, deadline);
     waitq_remove(&w);
     if (r && maybe_ready(ep))
         waitq_wake(&ep->queue, READABLE); // the wake-up may have been for us: hand it on
@@ -385,7 +495,7 @@ int epoll_wait_file(struct file *epfile, struct epoll_event *ret, u32 count, s64
         return -EINVAL;
     struct epoll *ep = epfile->priv;
     for (;;) {
-        if (maybe_ready(ep)) {
+        if (maybe_ready(ep) || host_of(ep) >= 0) {
             u32 n = harvest(ep, ret, count);
             if (n) {
                 if (maybe_ready(ep) && !waitq_empty(&ep->queue))
@@ -418,9 +528,13 @@ static u32 epoll_ready(struct file *f)
     struct epoll_item *it;
     u32 mask = 0;
 
-    if (!maybe_ready(ep))
+    bool hosted = host_of(ep) >= 0;
+    if (!maybe_ready(ep) && !hosted)
         return 0;
+    if (hosted && !waitq_empty(&ep->queue))
+        (void)hostfd_arm_edge(ep->host, EPOLLIN);
     mutex_lock_nested(&ep->lock, RANK_EPOLL);
+    host_gather(ep);
     while (!mask && (it = ready_pop(ep))) {
         if (!(file_ready(it->file) & it->events))
             continue;

@@ -28,6 +28,9 @@ int epoll_wait_file(struct file *epfile, struct epoll_event *ret, u32 count,
 // How many items there are: no more events than that come at once.
 u32 epoll_item_count(struct file *epfile);
 
+// After a restore: what the host watched of this file is watched by its queue again.
+void epoll_forget_host(struct file *f);
+
 extern const struct file_ops epoll_file_ops;
 
 #endif

@@ -36,6 +36,9 @@ u32 hostfd_watch(int fd, hostfd_fn *fn, void *arg) must_check;
 // The descriptor of a handle; -1 when the handle is stale (after a restore).
 int hostfd_get(u32 handle);
 
+// As hostfd_get, only if the handle was given out for `arg`: for those who would mind meeting another's.
+int hostfd_get_for(u32 handle, const void *arg);
+
 // Reports once when one of `events` (EPOLLIN, EPOLLOUT; EPOLLHUP and EPOLLERR always) is there. 0, -EPERM when the host
 // cannot poll such a file (it is always ready), -ENOMEM, -ESTALE.
 int hostfd_arm(u32 handle, u32 events);

@@ -118,6 +118,12 @@ int hostfd_get(u32 handle)
     return w ? w->fd : -1;
 }
 
+int hostfd_get_for(u32 handle, const void *arg)
+{
+    struct watch *w = side_get(&watches, handle);
+    return w && w->arg == arg ? w->fd : -1;
+}
+
 int hostfd_arm(u32 handle, u32 events)
 {
     struct watch *w = side_get(&watches, handle);
