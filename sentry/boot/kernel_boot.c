@@ -13,6 +13,7 @@
 #include "sentry/kernel/clock.h"
 #include "sentry/kernel/posix_timer.h"
 #include "sentry/kernel/container.h"
+#include "sentry/kernel/oom.h"
 #include "sentry/mm/mm.h"
 #include "sentry/socket/hostsock.h"
 #include "sentry/socket/netdir.h"
@@ -41,6 +42,7 @@ void boot_set_memory(u64 limit)
     the_kernel->memory_limit = guest_memory(limit);
     mm_set_memory_limit(limit);
     tmpfs_set_memory(the_kernel->memory_limit);
+    oom_watch();
 }
 
 void boot_network(const struct boot_message *m)
@@ -60,6 +62,7 @@ static int start_kernel(const struct boot_message *m)
     struct kernel *k = the_kernel;
     clock_init();
     kernel_timers_init();
+    oom_init();
     k->cpu_count = max(m->cpu_count, 1u);
     k->cpu_quota = m->cpu_quota, k->cpu_period = m->cpu_period, k->cpu_weight = m->cpu_weight;
     k->memory_limit = guest_memory(m->memory_limit);
@@ -118,6 +121,7 @@ static void drain_console(void)
 int kernel_start(void)
 {
     struct container *c = container_find("");
+    oom_watch();
     int r = restored ? kernel_start_all() : container_start(c);
     container_unref(c);
     return r;

@@ -6,6 +6,7 @@
 #include "base/list.h"
 #include "base/lock.h"
 #include "base/rbtree.h"
+#include "sentry/sched/timer.h"
 #include "sentry/sched/wait.h"
 
 struct process;
@@ -58,6 +59,9 @@ struct kernel {
     u8 boot_id[16];
     u32 cpu_count;
     u64 memory_limit;   // bytes, as guests see it in sysinfo(2)
+    struct timer oom_timer; // oom.c: the next look at what is in use, and what came of the last one
+    s64 oom_interval;
+    u64 oom_used;
     u64 cpu_quota, cpu_period, cpu_weight; // as wire/boot.h has them, for guests to look at
     struct futex_bucket futexes[FUTEX_BUCKETS];
 };

@@ -18,7 +18,7 @@ enum timer_kind {
     TIMER_ITIMER, // setitimer(2), alarm(2)
     TIMER_POSIX,  // timer_create(2)
     TIMER_CPU,    // checks of CPU-time limits
-    TIMER_MISC,
+    TIMER_OOM, // the memory limit
     TIMER_ASYNC, // O_ASYNC
     TIMER_KINDS
 };

@@ -14,6 +14,7 @@
 #include "sentry/kernel/clock.h"
 #include "sentry/kernel/posix_timer.h"
 #include "sentry/kernel/container.h"
+#include "sentry/kernel/oom.h"
 #include "sentry/mm/memfile.h"
 #include "sentry/mm/mm.h"
 #include "sentry/platform/platform.h"
@@ -168,6 +169,7 @@ int snapshot_restore(int fd, const struct boot_message *m)
     kernel_attach();
     clock_init();
     kernel_timers_init();
+    oom_init();
     timerfd_attach();
     file_async_attach();
     vfs_attach(the_kernel->vfs);

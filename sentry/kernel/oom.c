@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sentry/kernel/oom.h"
+
+#include <signal.h>
+
+#include "base/log.h"
+#include "sentry/kernel/container.h"
+#include "sentry/mm/mm.h"
+#include "sentry/sched/timer.h"
+
+#define FASTEST 2000000000ull       // bytes a second that a guest may touch
+#define SOONEST (2 * 1000000ll)     // ns between two looks, at least
+#define LATEST (1 * NSEC_PER_SEC)   // ... at most
+#define AFTER_KILL (20 * 1000000ll) // time for a process to end
+#define RESERVE_MIN (6ull << 20)    // for the sentry and the stubs themselves, which the host counts too
+#define ADJ_NEVER (-1000)
+
+static u64 reserve_of(u64 limit)
+{
+    return min(max(RESERVE_MIN, limit / 32), limit / 4);
+}
+
+// ---- who -----------------------------------------------------------------------------------------
+
+static struct mm *mm_of(struct process *p)
+{
+    struct task *t;
+    struct mm *mm = NULL;
+    for (s32 tid = 0; !mm && (t = process_next_thread(p, tid)); task_unref(t)) {
+        tid = t->tid + 1;
+        mm = task_get_mm(t);
+    }
+    return mm;
+}
+
+// Pages in use, and so many thousandths of all memory more or less; negative: spare it.
+static s64 badness(struct process *p, u64 limit)
+{
+    struct mm_counters c;
+    s64 adj = __atomic_load_n(&p->oom_score_adj, __ATOMIC_RELAXED);
+    struct mm *mm = adj == ADJ_NEVER ? NULL : mm_of(p);
+    if (!mm)
+        return -1;
+    mm_get_counters(mm, &c);
+    mm_unref(mm);
+    s64 points = (s64)(c.rss_anon + c.rss_shmem) + adj * (s64)(limit / 1000);
+    return max(points, (s64)1);
+}
+
+// The worst process, referenced; NULL when there is none, or one is on its way already.
+static struct process *choose(u64 limit)
+{
+    struct process *p, *worst = NULL;
+    s64 most = 0;
+    bool one_goes = false;
+    for (s32 nr = 0; (p = process_next_root(nr)); process_unref(p)) {
+        nr = p->pid->root_nr + 1;
+        one_goes |= p->group_exit && !p->zombie;
+        s64 points = p->zombie ? -1 : badness(p, limit);
+        if (points <= most)
+            continue;
+        most = points;
+        process_unref(worst);
+        worst = process_ref(p);
+    }
+    if (!one_goes)
+        return worst;
+    process_unref(worst);
+    return NULL;
+}
+
+static void kill_one(u64 limit, u64 used)
+{
+    struct process *p = choose(limit);
+    struct container *c = p ? p->container : NULL;
+    if (!p)
+        return;
+    log_warn("out of memory (%llu of %llu KiB): process %d of %s is killed",
+             (unsigned long long)used >> 10, (unsigned long long)limit >> 10, p->tgid, c->id);
+    process_exit_group(p, SIGKILL);
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    c->oom_kills++;
+    mutex_unlock(&the_kernel->tasks_lock);
+    containers_start_killed();
+    container_changed();
+    process_unref(p);
+}
+
+// ---- when ----------------------------------------------------------------------------------------
+
+// Nobody can reach the limit sooner; what does not grow is looked at ever less often.
+static s64 next_look(u64 room, bool grows, s64 last)
+{
+    s64 soon = (s64)(room * (NSEC_PER_SEC / 1000) / (FASTEST / 1000));
+    if (!grows)
+        soon = max(soon, last * 2);
+    return min(max(soon, SOONEST), LATEST);
+}
+
+static void look(struct timer *t)
+{
+    struct kernel *k = the_kernel;
+    u64 limit = mm_memory_limit(), used = mm_memory_used();
+    u64 most = limit - reserve_of(limit);
+    if (!limit)
+        return;
+    if (used >= most) {
+        kill_one(limit, used);
+        k->oom_interval = AFTER_KILL;
+    } else {
+        k->oom_interval = next_look(most - used, used > k->oom_used, k->oom_interval);
+    }
+    k->oom_used = used;
+    (void)timer_arm(t, sched_now() + k->oom_interval);
+}
+
+void oom_init(void)
+{
+    timer_set_function(TIMER_OOM, look);
+}
+
+void oom_watch(void)
+{
+    struct kernel *k = the_kernel;
+    if (!mm_memory_limit())
+        return;
+    k->oom_timer.kind = TIMER_OOM;
+    k->oom_interval = SOONEST;
+    (void)timer_arm(&k->oom_timer, sched_now() + SOONEST);
+}
