@@ -215,7 +215,15 @@ static int mount_at(struct request *q, const struct boot_mount *b)
     return r;
 }
 
-static int mount_one(const struct boot_mount *b, bool root)
+// The descriptors that the mount has taken over are the message's no longer.
+static void give_up_fds(struct boot_mount *b, const struct gofer_source *left)
+{
+    b->root_fd = left->root_fd;
+    b->write_fd = left->write_fd;
+    b->gofer_fd = left->gofer_fd;
+}
+
+static int mount_one(struct boot_mount *b, bool root)
 {
     struct request q;
     request_init(&q, b);
@@ -228,6 +236,7 @@ static int mount_one(const struct boot_mount *b, bool root)
         r = root ? mount_root(&q) : mount_at(&q, b);
     if (q.overlay.lower)
         super_unref(q.overlay.lower);
+    give_up_fds(b, &q.gofer);
     return explain("mount", b, r);
 }
 

@@ -11,8 +11,8 @@
 
 #include "sentry/vfs/inode.h"
 
-// mount_request.arg of FS_GOFER. Descriptors are as in wire/boot.h's struct boot_mount; they are taken over
-// when the mount succeeds.
+// mount_request.arg of FS_GOFER. Descriptors are as in wire/boot.h's struct boot_mount; those that the
+// mount has taken over, whether it then succeeds or not, are set to -1.
 struct gofer_source {
     s32 root_fd, write_fd, gofer_fd;
     bool exclusive;

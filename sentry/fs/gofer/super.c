@@ -123,7 +123,7 @@ static struct gofer_super *super_make(const struct gofer_source *src, u32 flags)
 
 static int gofer_mount(const struct mount_request *m, struct super **ret)
 {
-    const struct gofer_source *src = m->arg;
+    struct gofer_source *src = m->arg;
     struct statx st;
     struct statfs fs;
     u32 fid;
@@ -138,6 +138,7 @@ static int gofer_mount(const struct mount_request *m, struct super **ret)
         super_unref(sb);
         return r;
     }
+    src->root_fd = src->write_fd = src->gofer_fd = -1; // the connection's now
     s->root_dev = DEV_MAKE(st.stx_dev_major, st.stx_dev_minor);
     struct inode *root = gofer_inode_get(s, &st, NULL, NULL);
     if (!root) {
