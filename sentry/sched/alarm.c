@@ -65,17 +65,18 @@ void alarm_ring(int alarm)
     (void)host_write(alarm, &one, sizeof(one));
 }
 
-int alarm_poll(int alarm, int fd, short events, s64 deadline)
+int alarm_poll(int alarm, struct pollfd *fds, u32 count, s64 deadline)
 {
-    struct pollfd p[2] = {{.fd = fd, .events = events}, {.fd = alarm, .events = POLLIN}};
     struct timespec ts;
-    u64 count;
+    u64 rings;
     s64 left = deadline == TIME_NEVER ? 0 : max(deadline - sched_now(), (s64)0);
     ts = (struct timespec){left / NSEC_PER_SEC, left % NSEC_PER_SEC};
-    int r = host_poll_for(p, 2, deadline == TIME_NEVER ? NULL : &ts);
-    if (r > 0 && p[1].revents)
-        (void)host_read(alarm, &count, sizeof(count));
-    if (r > 0)
-        return p[0].revents != 0;
-    return r == 0 ? -ETIMEDOUT : 0;
+    fds[count] = (struct pollfd){.fd = alarm, .events = POLLIN};
+    int r = host_poll_for(fds, count + 1, deadline == TIME_NEVER ? NULL : &ts);
+    if (r == 0)
+        return -ETIMEDOUT;
+    bool rang = r > 0 && fds[count].revents;
+    if (rang)
+        (void)host_read(alarm, &rings, sizeof(rings));
+    return r > rang;
 }

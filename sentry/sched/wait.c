@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sentry/sched/wait.h"
 
+#include <poll.h>
+
 #include "base/bug.h"
 #include "host/host.h"
 #include "sentry/sched/alarm.h"
@@ -248,8 +250,8 @@ int sched_sleep_killable(s64 deadline)
     return sleep_on(current_sleeper, deadline, &current_sleeper->killed);
 }
 
-// Until the descriptor is ready, the alarm rings or the deadline is over (-ETIMEDOUT).
-static int host_poll_sleep(struct sleeper *s, int fd, short events, s64 deadline)
+// Until a descriptor is ready (1), the alarm rings (0) or the deadline is over (-ETIMEDOUT).
+static int host_poll_sleep(struct sleeper *s, struct pollfd *fds, u32 count, s64 deadline)
 {
     u64 begin = __builtin_ia32_rdtsc();
     int r = 0;
@@ -257,7 +259,7 @@ static int host_poll_sleep(struct sleeper *s, int fd, short events, s64 deadline
         platform_block_begin(s->thread);
     __atomic_store_n(&s->asleep, SLEEPER_IN_POLL, __ATOMIC_SEQ_CST);
     if (!__atomic_load_n(&s->token, __ATOMIC_SEQ_CST))
-        r = alarm_poll(s->alarm, fd, events, deadline);
+        r = alarm_poll(s->alarm, fds, count, deadline);
     __atomic_store_n(&s->asleep, 0, __ATOMIC_SEQ_CST);
     if (s->thread && platform_block_end)
         platform_block_end(s->thread, 0);
@@ -265,7 +267,7 @@ static int host_poll_sleep(struct sleeper *s, int fd, short events, s64 deadline
     return r;
 }
 
-int sched_sleep_fd(s64 deadline, int fd, short events)
+int sched_sleep_fds(s64 deadline, struct pollfd *fds, u32 count)
 {
     struct sleeper *s = current_sleeper;
     int alarm = alarm_get();
@@ -281,11 +283,17 @@ int sched_sleep_fd(s64 deadline, int fd, short events)
         }
         if (take_token(s) || r)
             break;
-        // 1: the descriptor; 0: the alarm, which may have been another's.
-        r = host_poll_sleep(s, fd, events, deadline);
+        // An alarm may have been another's.
+        r = host_poll_sleep(s, fds, count, deadline);
     }
     alarm_put(alarm);
     return min(r, 0);
+}
+
+int sched_sleep_fd(s64 deadline, int fd, short events)
+{
+    struct pollfd fds[2] = {{.fd = fd, .events = events}};
+    return sched_sleep_fds(deadline, fds, 1);
 }
 
 void sched_busy(u64 nsec)

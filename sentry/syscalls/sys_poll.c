@@ -15,10 +15,12 @@
 
 #define SLOTS_INLINE 6
 #define NO_TIMEOUT (-1)
+#define HOSTED_MAX 16
 
 struct poll_slot {
     struct fdref ref;
     struct waiter waiter;
+    bool hosted; // the sleep is on the host's descriptor, not on the queue
     u32 wanted, got;
 };
 
@@ -65,17 +67,42 @@ static u32 set_check(struct poll_set *s)
     return ready;
 }
 
+// The host's descriptors among them, if there are few. How many; fds has room for HOSTED_MAX.
+static u32 set_find_hosted(struct poll_set *s, struct pollfd *fds)
+{
+    u32 n = 0;
+    for (u32 i = 0; i < s->count; i++) {
+        struct poll_slot *p = &s->slots[i];
+        struct file *f = p->ref.file;
+        int fd = f && file_ops(f)->host_fd ? file_ops(f)->host_fd(f) : -1;
+        p->hosted = fd >= 0 && n < HOSTED_MAX;
+        if (p->hosted)
+            fds[n++] = (struct pollfd){.fd = fd, .events = (short)p->wanted};
+    }
+    return n;
+}
+
 static void set_add_waiters(struct poll_set *s)
 {
     s->waiting = true;
     for (u32 i = 0; i < s->count; i++) {
         struct poll_slot *p = &s->slots[i];
         struct file *f = p->ref.file;
-        struct waitq *q = f && file_ops(f)->queue ? file_ops(f)->queue(f) : NULL;
+        struct waitq *q = f && !p->hosted && file_ops(f)->queue ? file_ops(f)->queue(f) : NULL;
+        if (p->waiter.queue)
+            continue;
         waiter_init(&p->waiter, p->wanted);
         if (q)
             waitq_add(q, &p->waiter);
     }
+}
+
+// All on their queues from now on.
+static void set_unhost(struct poll_set *s)
+{
+    for (u32 i = 0; i < s->count; i++)
+        s->slots[i].hosted = false;
+    set_add_waiters(s);
 }
 
 // The number of ready slots, 0 at the deadline (0: only looks), -ERESTARTSYS.
@@ -84,13 +111,18 @@ static long set_wait(struct poll_set *s, s64 deadline)
     u32 ready = set_check(s);
     if (ready || deadline == 0)
         return ready;
+    struct pollfd fds[HOSTED_MAX + 1];
+    u32 hosted = set_find_hosted(s, fds);
     set_add_waiters(s);
-    for (;;) {
-        ready = set_check(s);
+    for (bool look = hosted < s->count;; look = true) {
+        ready = look ? set_check(s) : 0;
         if (ready)
             return ready;
-        int r = sched_sleep(deadline);
-        if (r)
+        int r = hosted ? sched_sleep_fds(deadline, fds, hosted) : sched_sleep(deadline);
+        if (r == -EMFILE) {
+            hosted = 0;
+            set_unhost(s);
+        } else if (r)
             return r == -ETIMEDOUT ? (long)set_check(s) : r;
     }
 }
