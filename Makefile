@@ -7,10 +7,12 @@
 #   make bench          the table of measurements, beside runc, crun and runsc where they are there
 #   make install        PREFIX= (default /usr/local) and DESTDIR= are honoured
 #   make check-sanitize the tests under the address and undefined-behaviour sanitizers, then the thread's
+#                       (check-sanitize-address, check-sanitize-thread: one of the two)
 PREFIX ?= /usr/local
 DESTDIR ?=
 BUILD ?= build
 NINJA = ninja -C $(BUILD)
+comma := ,
 CMD ?= uname -a; dmesg; echo; echo "processes in here:"; ps
 
 all: build
@@ -40,19 +42,29 @@ bench: build
 lint: build
 	BUILD=$(BUILD) tools/lint
 
-# Guests are the plain build's programs. What a sanitizer of the sentry's reports is in a file (base/sanitize.c).
+# Guests are the plain build's programs. What a sanitizer of the sentry's reports is in a file (base/sanitize.c). The
+# first build checks the order of locks too.
 SANITIZER_REPORTS = /var/tmp/bailey-sanitizer.*
-check-sanitize: build
+LANE_FILES = files files_meta locks mmap_file exec unix
+LANE_TESTS = busybox snapshot terminal seccomp
+define sanitizer_lane
 	rm -f $(SANITIZER_REPORTS)
-	test -d build-asan || meson setup build-asan -Db_sanitize=address,undefined -Db_lundef=false >/dev/null
-	ninja -C build-asan
-	BUILD=build-asan tests/check unit
-	tests/run-guest --bailey --bin $(CURDIR)/build-asan/bin/bailey
-	test -d build-tsan || meson setup build-tsan -Db_sanitize=thread -Db_lundef=false >/dev/null
-	ninja -C build-tsan
-	BUILD=build-tsan tests/check unit
-	tests/run-guest --bailey --bin $(CURDIR)/build-tsan/bin/bailey
+	test -d $(1) || meson setup $(1) $(2) -Db_lundef=false >/dev/null
+	ninja -C $(1)
+	BUILD=$(1) tests/check unit
+	tests/run-guest --bailey --bin $(CURDIR)/$(1)/bin/bailey --timeout 180
+	tests/run-guest --bailey --bin $(CURDIR)/$(1)/bin/bailey --timeout 180 --flags=--directfs=false $(LANE_FILES)
+	tests/run-integration --build $(1) --timeout 600 $(LANE_TESTS)
 	! tail -n +1 $(SANITIZER_REPORTS) 2>/dev/null
+endef
+
+check-sanitize: check-sanitize-address check-sanitize-thread
+
+check-sanitize-address: build
+	$(call sanitizer_lane,build-asan,-Db_sanitize=address$(comma)undefined -Dlock_debug=true)
+
+check-sanitize-thread: build
+	$(call sanitizer_lane,build-tsan,-Db_sanitize=thread)
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/bailey \
@@ -77,4 +89,5 @@ install: build
 clean:
 	rm -rf $(BUILD) build-asan build-tsan
 
-.PHONY: all build deps run check unit lint bench check-sanitize install clean
+.PHONY: all build deps run check unit lint bench check-sanitize check-sanitize-address check-sanitize-thread \
+	install clean
