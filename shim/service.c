@@ -346,9 +346,11 @@ static void checkpoint(struct call *call, const uint8_t *payload, size_t size)
 static struct timer finish_timer;
 static int64_t finish_by;
 
-// Ends when all that was said has been heard, or after a while.
+// Ends when all that was said has been heard, or after a while; unless a container has come meanwhile.
 static void finish(struct timer *t)
 {
+    if (task_count())
+        return;
     if ((ttrpc_idle() && events_idle() && !job_count()) || loop_now() >= finish_by)
         loop_stop();
     else

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -85,10 +86,14 @@ static bool is_served(void)
     return served;
 }
 
-// A listening socket, or -1 with errno; EADDRINUSE: there is a server.
-static int listen_there(void)
+// A listening socket, or -1 with errno; EADDRINUSE: there is a server. Only one looks at a time: a socket that
+// does not listen yet would be taken for a dead one.
+static int listen_there(const char *directory)
 {
     struct sockaddr_un a;
+    int lock = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (lock < 0 || flock(lock, LOCK_EX) < 0)
+        return -1;
     int fd = make_socket(&a);
     mode_t mask = umask(0177);
     int r = bind(fd, (struct sockaddr *)&a, sizeof(a));
@@ -99,9 +104,10 @@ static int listen_there(void)
     umask(mask);
     if (r == 0)
         r = listen(fd, 128);
+    int saved = errno;
+    close(lock);
     if (r == 0)
         return fd;
-    int saved = errno;
     close(fd);
     errno = saved;
     return -1;
@@ -232,7 +238,7 @@ int start_shim(void)
     if (mkdir(in.directory, 0700) < 0 && errno != EEXIST)
         return fail(in.directory);
     make_address(in.directory);
-    int listener = listen_there();
+    int listener = listen_there(in.directory);
     if (listener < 0 && errno != EADDRINUSE)
         return fail(shim.address);
     if (!write_address())
@@ -246,7 +252,7 @@ int start_shim(void)
             cgroup_join(in.options.shim_cgroup, getpid());
         options_fini(&in.options);
         bytes_fini(&in.bytes);
-        _exit(run_server(listener));
+        exit(run_server(listener));
     }
     if (pid < 0) {
         int r = fail("fork");
