@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "sentry/arena/arena.h"
 #include "sentry/boot/boot.h"
 #include "sentry/boot/mounts.h"
 #include "sentry/boot/process.h"
@@ -27,6 +28,20 @@ static int find_like(const char *id, struct container **ret)
     return -ENOENT;
 }
 
+static int set_id_map(struct id_map **ret, const struct boot_idmap *maps, u32 count)
+{
+    if (!count)
+        return 0;
+    struct id_map *m = arena_alloc(sizeof(*m) + count * sizeof(m->ranges[0]));
+    if (!m)
+        return -ENOMEM;
+    m->count = count;
+    for (u32 i = 0; i < count; i++)
+        m->ranges[i] = (struct id_range){maps[i].container, maps[i].host, maps[i].size};
+    *ret = m;
+    return 0;
+}
+
 int boot_container_new(const struct boot_message *m, struct task **ret)
 {
     struct container *c;
@@ -46,7 +61,11 @@ int boot_container_new(const struct boot_message *m, struct task **ret)
         set_names(c->uts, m);
     if (m->pids_limit)
         c->task_limit = (u32)min(m->pids_limit, (u64)the_kernel->pid_max);
-    r = boot_process_new(c, true, &m->process, ret);
+    r = set_id_map(&c->uid_map, m->uid_maps, m->uid_map_count);
+    if (!r)
+        r = set_id_map(&c->gid_map, m->gid_maps, m->gid_map_count);
+    if (!r)
+        r = boot_process_new(c, true, &m->process, ret);
     if (r)
         boot_explain("cannot make the first process: error %d", -r);
     return r;

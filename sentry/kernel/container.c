@@ -53,6 +53,8 @@ void container_unref(struct container *c)
     mount_ns_unref(c->mounts);
     if (c->console)
         tty_unref(c->console);
+    arena_free(c->uid_map);
+    arena_free(c->gid_map);
     arena_free(c->id);
     arena_free(c);
 }

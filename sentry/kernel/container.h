@@ -19,6 +19,14 @@ struct uts_ns {
     char hostname[UTS_NAME_MAX + 1], domainname[UTS_NAME_MAX + 1];
 };
 
+// Ranges of an id map; in the arena.
+struct id_map {
+    u32 count;
+    struct id_range {
+        u32 inside, outside, size;
+    } ranges[];
+};
+
 enum container_status { CONTAINER_CREATED, CONTAINER_RUNNING, CONTAINER_STOPPED };
 
 struct container {
@@ -30,6 +38,7 @@ struct container {
     struct uts_ns *uts;
     struct ipc_ns *ipc;      // System V IPC; referenced
     struct mount_ns *mounts; // referenced; set while it is being made
+    struct id_map *uid_map, *gid_map; // user_namespaces(7), as /proc shows them; NULL: the identity
     u32 task_limit;          // new tasks beyond it meet EAGAIN (atomic)
 
     struct process *init;    // referenced; NULL before it is made

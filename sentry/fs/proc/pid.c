@@ -211,10 +211,24 @@ static int show_cgroup(struct pseudo_ctx *x, struct text *out)
     return 0;
 }
 
-static int show_id_map(struct pseudo_ctx *x, struct text *out)
+static int show_id_map(struct text *out, const struct id_map *m)
 {
-    text_printf(out, "%10u %10u %10u\n", 0, 0, 4294967295u);
+    if (!m)
+        text_printf(out, "%10u %10u %10u\n", 0, 0, 4294967295u);
+    for (u32 i = 0; m && i < m->count; i++)
+        text_printf(out, "%10u %10u %10u\n", m->ranges[i].inside, m->ranges[i].outside,
+                    m->ranges[i].size);
     return 0;
+}
+
+static int show_uid_map(struct pseudo_ctx *x, struct text *out)
+{
+    return show_id_map(out, x->task->process->container->uid_map);
+}
+
+static int show_gid_map(struct pseudo_ctx *x, struct text *out)
+{
+    return show_id_map(out, x->task->process->container->gid_map);
 }
 
 static int show_setgroups(struct pseudo_ctx *x, struct text *out)
@@ -362,7 +376,7 @@ const struct pseudo_table proc_ns_table = PSEUDO_TABLE(ns_entries);
     FP("auxv", 0400, show_auxv), F("cgroup", 0444, show_cgroup), F("cmdline", 0444, show_cmdline), \
         FW("comm", 0644, show_comm, store_comm), L("cwd", link_cwd),                               \
         FP("environ", 0400, show_environ), L("exe", link_exe), DD("fd", 0500, &proc_fds),          \
-        DD("fdinfo", 0555, &proc_fdinfos), F("gid_map", 0444, show_id_map), FP("io", 0400, show_io), \
+        DD("fdinfo", 0555, &proc_fdinfos), F("gid_map", 0444, show_gid_map), FP("io", 0400, show_io), \
         F("limits", 0444, show_limits), F("loginuid", 0444, show_loginuid),                        \
         FP("maps", 0444, proc_show_maps),                                                          \
         {.name = "mem", .mode = S_IFREG | 0600, .flags = PSEUDO_PRIVATE, .read = proc_read_mem,    \
@@ -378,7 +392,7 @@ const struct pseudo_table proc_ns_table = PSEUDO_TABLE(ns_entries);
         FP("smaps", 0444, proc_show_smaps), FP("smaps_rollup", 0444, proc_show_smaps_rollup),      \
         F("stat", 0444, proc_show_stat), F("statm", 0444, proc_show_statm),                        \
         F("status", 0444, proc_show_status), FP("syscall", 0400, show_syscall),                    \
-        F("uid_map", 0444, show_id_map), F("wchan", 0444, show_wchan),                             \
+        F("uid_map", 0444, show_uid_map), F("wchan", 0444, show_wchan),                             \
         F("children", 0444, show_children)
 
 static const struct pseudo_entry process_entries[] = {
