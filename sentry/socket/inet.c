@@ -55,8 +55,7 @@ int inet_socket_new(int domain, int type, int protocol, u32 flags, struct file *
     int chosen = choose_protocol(domain, type, protocol);
     if (chosen < 0)
         return chosen;
-    int r = hostsock_new(FILE_INET, domain, type, chosen, flags, ret);
-    return r == -EACCES ? -EPERM : r; // no group of ours is in ping_group_range
+    return hostsock_new(FILE_INET, domain, type, chosen, flags, ret);
 }
 
 // ---- operations -------------------------------------------------------------------------------------

@@ -293,10 +293,11 @@ static int nest_check(struct epoll_state *st, struct epoll *outer, struct epoll 
 
 // ---- epoll_ctl ------------------------------------------------------------------------------------
 
-// After an item was added or changed: is it ready already? ep->lock held. Wakes nobody itself.
+// After an item was added or changed: is it ready already? The host tells that itself of those that it watches. ep->lock
+// held. Wakes nobody itself.
 static bool item_check(struct epoll_item *it)
 {
-    return (file_ready(it->file) & events_of(it)) && item_queue(it);
+    return !it->hosted && (file_ready(it->file) & events_of(it)) && item_queue(it);
 }
 
 static int item_add(struct epoll_state *st, struct epoll *ep, struct file *target, int fd,
