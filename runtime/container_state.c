@@ -230,19 +230,3 @@ json_object *container_state(const struct container *c)
     json_object_object_add(o, "owner", json_object_new_string(container_owner_name(c)));
     return o;
 }
-
-int container_run_hooks(const struct container *c, enum hook_kind kind, struct error *e)
-{
-    if (!hooks_any(c->hooks, kind))
-        return 0;
-    json_object *state = container_state(c);
-    const struct hook_run run = {
-        .hooks = c->hooks,
-        .state = json_object_to_json_string_ext(state, JSON_C_TO_STRING_NOSLASHESCAPE),
-        .bundle = c->bundle,
-        .pid = c->process.pid,
-    };
-    int r = hooks_run(&run, kind, e);
-    json_object_put(state);
-    return r;
-}

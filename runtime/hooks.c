@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -129,14 +130,23 @@ static void join(pid_t pid, const char *name, int kind)
     close(fd);
 }
 
-static void child_main(const struct hook *h, const struct hook_run *run, bool inside, int in,
-                       int out)
+static void run_inside(const struct hook *h, const struct hook_run *run)
+{
+    struct error e = {0};
+    int r = run->run_inside(run->arg, h->path, h->args, h->env, &e);
+    if (r < 0)
+        fprintf(stderr, "%s\n", e.text);
+    _exit(r < 0 ? 127 : r);
+}
+
+static void child_main(const struct hook *h, const struct hook_run *run, enum hook_kind kind,
+                       int in, int out)
 {
     sigset_t none;
     dup2(in, 0);
     dup2(out, 1);
     dup2(out, 2);
-    syscall(SYS_close_range, 3, ~0u, 0);
+    syscall(SYS_close_range, 3, ~0u, CLOSE_RANGE_CLOEXEC);
     setsid(); // what it starts is ended with it
     for (int sig = 1; sig < NSIG; sig++)
         signal(sig, SIG_DFL);
@@ -144,7 +154,9 @@ static void child_main(const struct hook *h, const struct hook_run *run, bool in
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (run->bundle && chdir(run->bundle) < 0)
         fprintf(stderr, "chdir %s: %s\n", run->bundle, strerror(errno));
-    if (inside && run->pid > 0) {
+    if (kind == HOOK_START_CONTAINER)
+        run_inside(h, run);
+    if (kind == HOOK_CREATE_CONTAINER && run->pid > 0) {
         if (geteuid() != 0)
             join(run->pid, "user", CLONE_NEWUSER);
         join(run->pid, "net", CLONE_NEWNET);
@@ -163,8 +175,8 @@ static void close_fd(int *fd)
     *fd = -1;
 }
 
-static int start(struct child *c, const struct hook *h, const struct hook_run *run, bool inside,
-                 struct error *e)
+static int start(struct child *c, const struct hook *h, const struct hook_run *run,
+                 enum hook_kind kind, struct error *e)
 {
     int in[2] = {-1, -1}, out[2] = {-1, -1};
     *c = (struct child){
@@ -172,8 +184,11 @@ static int start(struct child *c, const struct hook *h, const struct hook_run *r
     int r = pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 ? -errno : 0;
     if (!r) {
         c->pid = fork();
-        if (c->pid == 0)
-            child_main(h, run, inside, in[0], out[1]);
+        if (c->pid == 0) {
+            close(in[1]); // or it would never see the end of its input
+            close(out[0]);
+            child_main(h, run, kind, in[0], out[1]);
+        }
         r = c->pid < 0 ? -errno : 0;
     }
     close_fd(&in[0]);
@@ -277,13 +292,9 @@ static int run_hook(const struct hook *h, const struct hook_run *run, enum hook_
                     struct error *e)
 {
     struct child c;
-    if (kind == HOOK_START_CONTAINER) {
-        if (!run->run_inside)
-            return error_set(e, -ENOTSUP, "startContainer hooks are not supported here");
-        int status = run->run_inside(run->arg, h->path, h->args, h->env, run->state, h->timeout, e);
-        return status < 0 ? status : judge(status, "", e);
-    }
-    int r = start(&c, h, run, kind == HOOK_CREATE_CONTAINER, e);
+    if (kind == HOOK_START_CONTAINER && !run->run_inside)
+        return error_set(e, -ENOTSUP, "startContainer hooks are not supported here");
+    int r = start(&c, h, run, kind, e);
     int served = r ? r : serve(&c, h->timeout);
     if (served < 0)
         c.status = -1;

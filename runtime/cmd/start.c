@@ -5,6 +5,7 @@
 #include "runtime/client.h"
 #include "runtime/cmd/cmd.h"
 #include "runtime/container.h"
+#include "runtime/destroy.h"
 
 static int check_status(const struct container *c, struct error *e)
 {
@@ -30,8 +31,11 @@ static int start_locked(struct container *c, struct error *e)
     if (r < 0)
         return r;
     r = container_run_hooks(c, HOOK_START_CONTAINER, e);
-    if (r < 0)
+    if (r < 0) {
+        struct error ignored;
+        destroy_container(c, &ignored); // as the specification says
         return r;
+    }
     r = client_start(c, e);
     if (r < 0)
         return r;

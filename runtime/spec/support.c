@@ -49,7 +49,6 @@ struct unsupported {
 static const struct unsupported refused[] = {
     {"process.selinuxLabel", "bailey's kernel has no SELinux"},
     {"linux.mountLabel", "bailey's kernel has no SELinux"},
-    {"hooks.startContainer", "hooks inside the container are not supported yet"},
     {"linux.netDevices", "network devices are not supported yet"},
     {"linux.timeOffsets", "time offsets are not supported yet"},
     {"linux.personality", "execution domains other than Linux's are not supported"},
