@@ -361,10 +361,12 @@ static bool answer(struct stub_context *ctx)
     return true;
 }
 
-// True for events after which the sentry is likely to want the FP registers, for a signal frame.
-static bool leads_to_signal(u64 nr)
+// True for calls for which the sentry is likely to want the FP registers: for a signal frame, or
+// for a new thread.
+static bool wants_fp(u64 nr)
 {
-    return nr == __NR_kill || nr == __NR_tkill || nr == __NR_tgkill;
+    return nr == __NR_clone || nr == __NR_clone3 || nr == __NR_kill || nr == __NR_tkill ||
+           nr == __NR_tgkill;
 }
 
 // A rewritten site was entered; the registers are in ctx->regs.
@@ -384,7 +386,7 @@ void stub_fast(struct stub_context *ctx)
         resume(ctx, !(ctx->regs.eflags & EFLAGS_TF));
     save_bases(ctx);
     ctx->fp_saved = 0;
-    if (leads_to_signal(ctx->regs.rax)) {
+    if (wants_fp(ctx->regs.rax)) {
         fp_save((char *)ctx + CTX_FP);
         ctx->fp_saved = 1;
     }
@@ -428,7 +430,7 @@ static void copy_gregs(struct user_regs *to, const struct signal_regs *from)
 static _Noreturn void post_signal(struct stub_context *ctx)
 {
     ctx->fp_saved = 0;
-    if (ctx->signo != SIGNAL_SYS || leads_to_signal(ctx->regs.rax)) {
+    if (ctx->signo != SIGNAL_SYS || wants_fp(ctx->regs.rax)) {
         fp_save((char *)ctx + CTX_FP);
         ctx->fp_saved = 1;
     }

@@ -16,10 +16,12 @@
 #include "sentry/mm/mm.h"
 #include "sentry/platform/platform.h"
 #include "sentry/sched/hold.h"
+#include "sentry/sched/spin.h"
 #include "sentry/syscalls/table.h"
 
 #define RUNNER_STACK (256 * 1024)
 #define RUNNERS_IDLE_MAX 16
+#define RUNNER_LOOKS 800 // of an idle one, before it sleeps
 
 // Of this process: a host thread. `task` is a futex word of sorts: state tells.
 struct runner {
@@ -234,8 +236,11 @@ static void *runner_main(void *arg)
 {
     struct runner *r = arg;
     for (;;) {
-        for (int i = 0; i < 100 && !__atomic_load_n(&r->state, __ATOMIC_ACQUIRE); i++)
+        for (int i = 1; i < RUNNER_LOOKS && !__atomic_load_n(&r->state, __ATOMIC_ACQUIRE); i++) {
             __builtin_ia32_pause();
+            if (i % SPIN_LOOKS == 0 && (!spin_is_calm() || !spin_yield()))
+                break;
+        }
         u32 state;
         while ((state = __atomic_load_n(&r->state, __ATOMIC_ACQUIRE)) == RUNNER_IDLE)
             host_futex_wait(&r->state, RUNNER_IDLE, NULL, false);

@@ -51,6 +51,20 @@ void pt_cpu_free(void)
     host_setaffinity(0, own_mask, sizeof(own_mask));
 }
 
+void pt_cpu_flee(u32 cpu)
+{
+    u64 mask[CPUS_MAX / 64], any = 0;
+    __builtin_memcpy(mask, own_mask, sizeof(mask));
+    if (cpu < CPUS_MAX)
+        mask[cpu / 64] &= ~(1ull << cpu % 64);
+    for (u32 i = 0; i < CPUS_MAX / 64; i++)
+        any |= mask[i];
+    if (any)
+        host_setaffinity(0, mask, sizeof(mask));
+    host_setaffinity(0, own_mask, sizeof(own_mask));
+    followed = 0;
+}
+
 bool pt_cpu_bind(int tid, u32 cpu)
 {
     u64 mask[CPUS_MAX / 64] = {0};

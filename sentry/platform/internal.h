@@ -34,6 +34,8 @@ struct pt_thread {
     u32 stub_misses;          // owner: likewise of the stub
     u64 event_time;           // owner: time stamp of the last event
     u32 sleeps;               // owner: waits in a row that slept
+    u32 together;             // owner: ... for a stub on the same CPU, with CPUs to spare
+    u64 fled;                 // owner: time stamp of the last move to another CPU
     u32 home;                 // owner: the CPU that both sides are kept on, plus 1; 0: none
     u32 brief_runs; // owner: of the latest runs between sleeps, how many more were brief than not
     u32 run_orders; // owner: orders since the last sleep
@@ -141,6 +143,8 @@ u32 pt_cpu_current(void); // or CPU_UNKNOWN
 // The calling thread stays on that CPU from now on, or goes where it likes.
 void pt_cpu_follow(u32 cpu);
 void pt_cpu_free(void);
+// Moves the calling thread to another CPU, and leaves it free.
+void pt_cpu_flee(u32 cpu);
 // Binds a stub's host thread (its children inherit it), or lets it go where it likes.
 bool pt_cpu_bind(int tid, u32 cpu);
 void pt_cpu_unbind(int tid);

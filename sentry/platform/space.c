@@ -6,6 +6,7 @@
 #include "host/host.h"
 #include "host/process.h"
 #include "sentry/platform/internal.h"
+#include "sentry/sched/spin.h"
 
 // After a clone its maker makes the system call whose number is the new task's id (stub/entry.S). Ids that mean
 // uretprobe(2) and uprobe(2) must not come up: the host handles these without asking the filter.
@@ -207,7 +208,8 @@ void platform_thread_exit(u32 thread)
     pt_thread_idle(t);
     t->ctx->ident_on = 0;
     t->event_time = 0;
-    pt_stub_sleep(t);
+    if (!spin_is_calm())
+        pt_stub_sleep(t);
     park(t);
 }
 
