@@ -68,9 +68,9 @@ check-sanitize-thread: build
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/libexec/bailey \
-		$(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/doc/bailey
+		$(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(PREFIX)/share/doc/bailey
 	install -m 755 $(BUILD)/bin/bailey $(BUILD)/bin/containerd-shim-bailey-v1 $(DESTDIR)$(PREFIX)/bin/
-	install -m 755 $(BUILD)/bin/bailey-sentry $(BUILD)/bin/bailey-gofer \
+	install -m 755 $(BUILD)/bin/bailey-sentry $(BUILD)/bin/bailey-gofer $(BUILD)/bin/bailey-proxy \
 		$(DESTDIR)$(PREFIX)/libexec/bailey/
 	install -m 644 runtime/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/bailey/
@@ -83,6 +83,7 @@ install: build
 	install -m 644 $(BUILD)/ocirt/libocirt.a $(DESTDIR)$(PREFIX)/lib/
 	sed 's|@prefix@|$(PREFIX)|; s|@version@|0.1.0|' ocirt/ocirt.pc.in \
 		>$(DESTDIR)$(PREFIX)/lib/pkgconfig/ocirt.pc
+	install -m 644 shim/man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8/
 	install -m 644 ocirt/man/*.3 $(DESTDIR)$(PREFIX)/share/man/man3/
 	install -m 644 ocirt/example/ocirt-example.c $(DESTDIR)$(PREFIX)/share/doc/ocirt/
 

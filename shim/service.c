@@ -54,6 +54,15 @@ static bool good_name(const char *name)
 
 // ---- Create, Exec ----
 
+// Options of the first container tell where the shim logs to.
+static void use_log(const struct options *o, const char *id)
+{
+    char *path = task_count() == 1 ? options_log_path(o, id) : NULL;
+    if (path)
+        log_open(path, o->debug);
+    free(path);
+}
+
 static void create(struct call *call, const uint8_t *payload, size_t size)
 {
     Pb__CreateRequest *r = pb__create_request__unpack(NULL, size, payload);
@@ -77,6 +86,7 @@ static void create(struct call *call, const uint8_t *payload, size_t size)
         call_fail(call, RPC_INVALID, "options: %s", o->error);
     } else {
         o->debug |= shim.debug;
+        use_log(o, r->id);
         c->checkpoint = *r->checkpoint ? strdup(r->checkpoint) : NULL;
         c->parent_checkpoint = *r->parent_checkpoint ? strdup(r->parent_checkpoint) : NULL;
         c->init.stdio = stdio_new(r->stdin, r->stdout, r->stderr, r->terminal);
