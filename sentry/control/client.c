@@ -8,6 +8,10 @@
 
 #include "base/log.h"
 #include "host/host.h"
+#include "sentry/sched/wait.h"
+
+#define FDS_KEPT (3 * NSEC_PER_SEC)
+#define ACCEPT_MAX 8 // before the others are looked at again
 
 static struct client clients[CLIENTS_MAX];
 static u32 fds_total; // in all clients
@@ -43,8 +47,12 @@ struct client *client_add(int fd)
 
 void client_accept(int listen_fd)
 {
-    long fd = host_sys(SYS_accept4, listen_fd, 0, 0, SOCK_CLOEXEC);
-    if (fd >= 0 && !client_add((int)fd)) {
+    for (u32 i = 0; i < ACCEPT_MAX; i++) {
+        long fd = host_sys(SYS_accept4, listen_fd, 0, 0, SOCK_CLOEXEC);
+        if (fd < 0)
+            return;
+        if (client_add((int)fd))
+            continue;
         log_once(LOG_LEVEL_WARN, "control: too many connections");
         host_close((int)fd);
     }
@@ -82,6 +90,22 @@ u32 client_fill_poll(struct pollfd *fds, u32 *numbers)
     return n;
 }
 
+s64 client_end_stale(s64 now)
+{
+    s64 next = 0;
+    for (u32 i = 0; i < CLIENTS_MAX; i++) {
+        struct client *c = &clients[i];
+        s64 end = c->fds_since + FDS_KEPT;
+        if (!c->fd || !c->fd_count || c->starter)
+            continue;
+        if (end <= now)
+            client_close(c);
+        else if (!next || end < next)
+            next = end;
+    }
+    return next;
+}
+
 // ---- packets -------------------------------------------------------------------------------------
 
 // Adds what a packet brought; what there is no room for is closed.
@@ -95,6 +119,8 @@ static int keep_fds(struct client *c, const int *fds, u32 count)
             host_close(fds[i]);
         return -EMFILE;
     }
+    if (!c->fd_count)
+        c->fds_since = sched_now();
     memcpy(grown + c->fd_count, fds, count * sizeof(*fds));
     c->fds = grown;
     c->fd_count += count;

@@ -17,16 +17,21 @@ struct client {
     bool starter;  // the start connection
     s32 *fds;      // received and not yet used, -1: taken
     u32 fd_count;
+    s64 fds_since; // sched_now() when the first of them came
 };
 
 // A new one for a socket, which it owns; NULL when all are in use (then the caller still owns it).
 struct client *client_add(int fd);
-void client_accept(int listen_fd);
+void client_accept(int listen_fd); // those that wait; the socket does not block
 void client_close(struct client *c); // and its descriptors
 
 u32 client_number(const struct client *c);
 struct client *client_at(u32 number);
 struct client *client_get(u32 number, u32 generation); // NULL: it has gone
+
+// Ends those that have kept descriptors for a request that does not come: a connection whose own other end is among them
+// would never be seen to end. Returns when to look again; 0: no need.
+s64 client_end_stale(s64 now);
 
 // What to poll for: the number of clients, each with its number.
 u32 client_fill_poll(struct pollfd *fds, u32 *numbers);

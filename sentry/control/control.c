@@ -27,6 +27,7 @@ static struct {
     bool ends_with_starter;   // BOOT_DIE_WITH_PARENT
     u32 ready;                // atomic: requests are served
     u32 poked;                // atomic: a poke is on its way
+    u32 busy;                 // atomic: the thread is not waiting for what to do
     u32 waits_count;          // atomic
     u32 ending;               // futex word: ENDING_*
     struct control_wait *waits;
@@ -84,7 +85,9 @@ void control_tell_exit(int wait_status)
     const struct timespec most = {ENDING_MSEC / 1000, 0};
     u32 ending;
     __atomic_store_n(&control.ending, ENDING_ASKED, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&control.waits_count, __ATOMIC_SEQ_CST)) {
+    // A request that is being served, such as the one that brought this end about, is answered too.
+    if (__atomic_load_n(&control.waits_count, __ATOMIC_SEQ_CST) ||
+        __atomic_load_n(&control.busy, __ATOMIC_SEQ_CST)) {
         poke();
         while ((ending = __atomic_load_n(&control.ending, __ATOMIC_SEQ_CST)) == ENDING_ASKED)
             if (host_futex_wait(&control.ending, ending, &most, false) == -ETIMEDOUT)
@@ -151,7 +154,7 @@ static void look_at_all(void)
 // Until the first deadline, in ms; -1: none.
 static int next_look(void)
 {
-    s64 first = 0;
+    s64 first = client_end_stale(sched_now());
     for (struct control_wait *w = control.waits; w; w = w->next)
         if (w->deadline && (!first || w->deadline < first))
             first = w->deadline;
@@ -250,7 +253,9 @@ static void *control_main(void *unused)
         fds[2] = (struct pollfd){.fd = ready ? control.listen_fd : -1, .events = POLLIN};
         int msec = next_look();
         struct timespec most = {msec / 1000, msec % 1000 * 1000000};
+        __atomic_store_n(&control.busy, 0, __ATOMIC_SEQ_CST);
         long r = host_sys(SYS_ppoll, fds, n + 3, msec < 0 ? NULL : &most, 0, 0);
+        __atomic_store_n(&control.busy, 1, __ATOMIC_SEQ_CST);
         if (r < 0)
             continue;
         if (fds[0].revents) {
