@@ -115,7 +115,7 @@ static u32 path_number(const char *path)
     struct net_paths *p = net_paths();
     if (!p)
         return 0;
-    mutex_lock(&p->lock, RANK_LEAF);
+    mutex_lock(&p->lock, RANK_SIDE);
     u32 number = enter_locked(p, path);
     mutex_unlock(&p->lock);
     return number;
