@@ -168,7 +168,10 @@ static long do_accept(int fd, struct uaddr addr, struct uaddr size, u32 flags)
     int r = get_socket(fd, &ref, &ops);
     if (r)
         return r;
-    r = ops->accept ? ops->accept(ref.file, flags & SOCK_NONBLOCK, &f) : -EOPNOTSUPP;
+    // Without one the connection waits.
+    r = fd_check_room();
+    if (!r)
+        r = ops->accept ? ops->accept(ref.file, flags & SOCK_NONBLOCK, &f) : -EOPNOTSUPP;
     fd_put(ref);
     if (r)
         return r;

@@ -244,6 +244,18 @@ int fd_install(struct file *f, u32 flags)
     return r;
 }
 
+int fd_check_room(void)
+{
+    struct fdtable *t = fdtable_current();
+    u32 limit = nofile_limit();
+    mutex_lock(&t->lock, RANK_FDTABLE);
+    u32 fd = t->first_free;
+    while (fd < t->capacity && t->files[fd])
+        fd++;
+    mutex_unlock(&t->lock);
+    return fd < limit ? 0 : -EMFILE;
+}
+
 int fd_install_at(struct fdtable *t, struct file *f, u32 flags, u32 fd)
 {
     if (fd >= nofile_limit())

@@ -58,6 +58,8 @@ int fdtable_next(struct fdtable *t, int from, struct file **ret, bool *cloexec);
 int fd_install_from(struct fdtable *t, struct file *f, u32 flags, u32 from) must_check;
 // In the current table from 0; on failure the file is released: `return fd_install(f, flags)`.
 int fd_install(struct file *f, u32 flags) must_check;
+// 0 if a descriptor is free in the current table now, -EMFILE: for calls that take what they install from somewhere.
+int fd_check_room(void) must_check;
 // At a given slot, closing what was there (dup2(2)); takes a reference of its own. -EBADF, -ENOMEM.
 int fd_install_at(struct fdtable *t, struct file *f, u32 flags, u32 fd) must_check;
 

@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/prctl.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
@@ -470,6 +471,20 @@ TEST(passed_and_inherited)
     CHECK_EQ(read(s[1], buf, sizeof buf), 12);
     SYS(close(s[0]));
     CHECK_EQ(read(s[1], &c, 1), 0); // the last of its descriptors is closed
+}
+
+TEST(accept_without_room)
+{
+    struct rlimit none = {0};
+    int l = listener(), c = dial(port_of(l));
+    SYS(getrlimit(RLIMIT_NOFILE, &none));
+    rlim_t before = none.rlim_cur;
+    none.rlim_cur = (rlim_t)c + 1;
+    SYS(setrlimit(RLIMIT_NOFILE, &none));
+    CHECK_ERR(accept(l, NULL, NULL), EMFILE);
+    none.rlim_cur = before;
+    SYS(setrlimit(RLIMIT_NOFILE, &none));
+    SYS(accept(l, NULL, NULL)); // it waited
 }
 
 // ---- waiting ----------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@
 #define HOST_EVENTS                                                                                \
     (READABLE | EPOLLOUT | EPOLLWRNORM | EPOLLPRI | EPOLLRDHUP | EPOLLRDBAND | EPOLLWRBAND)
 #define HOST_BATCH 32
+#define HOST_INSTANCES_MAX 1024 // beyond these the files' queues do
 
 struct epoll_state {
     struct mutex lock; // the global lock
@@ -93,6 +94,8 @@ void waiter_epoll_fire(struct waiter *w, u32 events)
 // ---- what the host watches ------------------------------------------------------------------------
 // Edge-triggered, whatever the guest wants: an event puts the item on the ready list, where the rest is decided.
 
+static u32 host_instances; // of this process (atomic)
+
 static int host_of(struct epoll *ep)
 {
     u32 handle = __atomic_load_n(&ep->host, __ATOMIC_ACQUIRE);
@@ -113,13 +116,16 @@ static int host_open(struct epoll *ep)
     int fd = host_of(ep);
     if (fd >= 0)
         return fd;
-    fd = host_epoll_create();
-    if (fd < 0)
-        return fd;
-    u32 handle = hostfd_watch(fd, host_ready, ep);
+    if (__atomic_add_fetch(&host_instances, 1, __ATOMIC_RELAXED) > HOST_INSTANCES_MAX)
+        fd = -EMFILE;
+    else
+        fd = host_epoll_create();
+    u32 handle = fd < 0 ? 0 : hostfd_watch(fd, host_ready, ep);
     if (!handle) {
-        host_close(fd);
-        return -ENOMEM;
+        __atomic_sub_fetch(&host_instances, 1, __ATOMIC_RELAXED);
+        if (fd >= 0)
+            host_close(fd);
+        return fd < 0 ? fd : -ENOMEM;
     }
     __atomic_store_n(&ep->host, handle, __ATOMIC_RELEASE);
     waitq_wake(&ep->queue, READABLE); // who sleeps is to sleep on it
@@ -243,8 +249,10 @@ static void epoll_release(struct file *f)
         item_remove(rb_entry(ep->items.root, struct epoll_item, node));
     mutex_unlock(&ep->lock);
     mutex_unlock(&st->lock);
-    if (host_of(ep) >= 0)
+    if (host_of(ep) >= 0) {
         hostfd_unwatch(ep->host);
+        __atomic_sub_fetch(&host_instances, 1, __ATOMIC_RELAXED);
+    }
     arena_free(ep);
 }
 
