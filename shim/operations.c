@@ -242,6 +242,14 @@ static void adopt(struct process *p, pid_t pid)
         process_set_exited(p, status, &when);
 }
 
+static void oom_killed(struct oom_watch *o)
+{
+    struct container *c = (struct container *)((char *)o - offsetof(struct container, oom));
+    Pb__TaskStart event = PB__TASK_START__INIT;
+    event.container_id = c->id;
+    events_publish("/tasks/oom", "TaskOOM", &event.base);
+}
+
 static void done_create(struct op *op)
 {
     struct container *c = op->process->container;
@@ -255,8 +263,9 @@ static void done_create(struct op *op)
     c->registered = true;
     c->init.starting = true;
     if (!c->checkpoint) {
-        adopt(&c->init, op->pid);
         cgroup_find(&c->cgroup, op->pid);
+        oom_start(&c->oom, &c->cgroup, oom_killed);
+        adopt(&c->init, op->pid);
     }
     Pb__TaskIO io = PB__TASK_IO__INIT;
     Pb__TaskCreate event = PB__TASK_CREATE__INIT;
@@ -338,14 +347,6 @@ static void mark_failed(struct process *p)
     p->starting = false;
     if (p->exited)
         process_tell_exit(p);
-}
-
-static void oom_killed(struct oom_watch *o)
-{
-    struct container *c = (struct container *)((char *)o - offsetof(struct container, oom));
-    Pb__TaskStart event = PB__TASK_START__INIT;
-    event.container_id = c->id;
-    events_publish("/tasks/oom", "TaskOOM", &event.base);
 }
 
 static void done_start(struct op *op)
