@@ -141,7 +141,7 @@ static bool shares(const struct creation *c, enum spec_namespace kind)
 // A process of the host that stands for the container, in the sandbox's namespaces and the container's cgroup.
 static int make_proxy(struct creation *c, struct client *k, struct error *e)
 {
-    struct control_message m = {.type = CONTROL_WAIT};
+    struct control_message m = {.type = CONTROL_WAIT, .flags = CONTROL_TIED};
     int r = client_send(k, &m, NULL, 0, e);
     if (r < 0)
         return r;

@@ -79,7 +79,7 @@ static int message_file(const struct session *s, struct error *e)
 // Asks the sandbox to run it.
 static int start(struct session *s, struct error *e)
 {
-    struct control_message answer, m = {.type = CONTROL_EXEC};
+    struct control_message answer, m = {.type = CONTROL_EXEC, .flags = CONTROL_TIED};
     int file = message_file(s, e);
     if (file < 0)
         return file;

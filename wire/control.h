@@ -67,7 +67,7 @@ enum control_type {
 #define CONTROL_FOREGROUND 1u // CONTROL_SIGNAL: to the foreground group of the terminal of `pid`, if it has one
 #define CONTROL_ALL 2u        // CONTROL_SIGNAL: to every process of the container
 #define CONTROL_ROOT_PID 4u   // `pid` is one of the sandbox's root PID namespace
-#define CONTROL_TIED 8u       // CONTROL_EXEC: the process is killed when this connection ends
+#define CONTROL_TIED 8u       // CONTROL_EXEC, CONTROL_WAIT of init: it is killed when this connection ends
 #define CONTROL_FLAGS_ALL 15u
 
 // CONTROL_PS: pid, pid in the root namespace, host pid of its address space's stub as the sentry's PID namespace

@@ -328,12 +328,17 @@ struct end_wait {
     struct control_wait wait;
     struct container *container; // referenced
     struct pid *pid;             // referenced; NULL: the container's end
+    bool tied;                   // the container is to die with the connection
 };
 
 static enum control_progress look_end(struct control_wait *w, struct control_message *ret)
 {
     struct end_wait *e = container_of(w, struct end_wait, wait);
     struct container_info i;
+    if (w->gone && e->tied) {
+        container_signal_all(e->container, SIGKILL);
+        return CONTROL_OVER;
+    }
     if (e->pid) {
         if (!has_ended(e->pid))
             return CONTROL_NOT_YET;
@@ -355,6 +360,7 @@ static void free_end(struct control_wait *w)
 }
 
 static const struct control_wait_ops end_ops = {look_end, free_end, false};
+static const struct control_wait_ops tied_end_ops = {look_end, free_end, true};
 
 void spawn_wait(struct control_call *call, struct container *c, struct process *p)
 {
@@ -363,7 +369,8 @@ void spawn_wait(struct control_call *call, struct container *c, struct process *
         call->reply.error = -ENOMEM;
         return;
     }
-    e->wait.ops = &end_ops;
+    e->tied = !p && call->m->flags & CONTROL_TIED;
+    e->wait.ops = e->tied ? &tied_end_ops : &end_ops;
     e->container = container_ref(c);
     e->pid = p ? pid_ref(p->pid) : NULL;
     call->wait = &e->wait;
