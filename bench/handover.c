@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "host/host.h"
@@ -284,6 +286,35 @@ static void bench_two(void *arg, int n)
         pthread_join(t[i], NULL);
 }
 
+// --- with other work on each CPU, and after it ---
+
+#define HOGS_MAX 64
+
+static bool hogs_stop;
+
+static void *hog_main(void *arg)
+{
+    while (!__atomic_load_n(&hogs_stop, __ATOMIC_RELAXED))
+        ;
+    return arg;
+}
+
+static void bench_busy(struct guest *g)
+{
+    pthread_t hogs[HOGS_MAX];
+    struct timespec ts = {.tv_sec = 1};
+    long n = min(sysconf(_SC_NPROCESSORS_ONLN), (long)HOGS_MAX);
+
+    for (long i = 0; i < n; i++)
+        pthread_create(&hogs[i], NULL, hog_main, NULL);
+    report("call, all CPUs busy", bench_calls, g, 2000);
+    __atomic_store_n(&hogs_stop, true, __ATOMIC_RELAXED);
+    for (long i = 0; i < n; i++)
+        pthread_join(hogs[i], NULL);
+    nanosleep(&ts, NULL);
+    report("call, a second later", bench_calls, g, 200000);
+}
+
 int main(void)
 {
     struct platform_config config = {.in_stub_answers = true};
@@ -314,6 +345,7 @@ int main(void)
     guest_new(&pair[0], code_fast, sizeof(code_fast));
     guest_new(&pair[1], code_fast, sizeof(code_fast));
     report("two at once, rewritten: a call", bench_two, pair, 20000);
+    bench_busy(&fast);
     guest_free(&trap);
     guest_free(&fast);
     guest_free(&answered);
