@@ -97,6 +97,18 @@ void control_tell_exit(int wait_status)
                                                      .status = (u32)wait_status & 0xffff});
 }
 
+// Ends a connection. The starter's end is that of a sandbox that is not made yet, or was to end with it; one that is goes
+// on without it.
+static void drop(struct client *c)
+{
+    if (c->starter) {
+        __atomic_store_n(&control.start_fd, -1, __ATOMIC_RELAXED);
+        if (!__atomic_load_n(&control.ready, __ATOMIC_SEQ_CST) || control.ends_with_starter)
+            host_sys(SYS_exit_group, 1);
+    }
+    client_close(c);
+}
+
 // ---- answers that wait ---------------------------------------------------------------------------
 
 static void add_wait(struct control_wait *w)
@@ -124,7 +136,7 @@ static bool look_at(struct control_wait *w)
             return true;
         enum control_progress p = w->ops->look(w, &m);
         if (c && (p == CONTROL_TELL || p == CONTROL_DONE) && !client_send(c, &m))
-            client_close(c);
+            drop(c);
         if (p != CONTROL_TELL)
             return p != CONTROL_NOT_YET;
     }
@@ -222,14 +234,7 @@ static void receive(struct client *c)
         return;
     if (r == 0 && serve(c, &m))
         return;
-    // The starter has gone (or talks nonsense): a sandbox that is not made yet ends, as does one that was to
-    // end with it; one that is goes on without it.
-    if (c->starter) {
-        __atomic_store_n(&control.start_fd, -1, __ATOMIC_RELAXED);
-        if (!__atomic_load_n(&control.ready, __ATOMIC_SEQ_CST) || control.ends_with_starter)
-            host_sys(SYS_exit_group, 1);
-    }
-    client_close(c);
+    drop(c); // it has gone, or talks nonsense
     poke(); // waits of it are to go
 }
 

@@ -127,7 +127,8 @@ static int do_exec(int fd, struct control_message *m, char **argv)
     send_message(fd, m, fds, 4);
     struct control_message r;
     receive(fd, &r);
-    fprintf(stderr, "pid %u\n", r.pid);
+    if (!p->terminal) // whose output it would disturb
+        fprintf(stderr, "pid %u\n", r.pid);
     for (int i = 0; i < 2; i++)
         close(i);
     while (r.type != CONTROL_EXIT)
