@@ -93,7 +93,7 @@ int kernel_boot(struct boot_message *m)
     task_make_current(t);
     r = boot_container_load(m);
     task_make_current(NULL);
-    container_loaded(t->process->container, r);
+    (void)container_loaded(t->process->container, r);
     return r;
 }
 

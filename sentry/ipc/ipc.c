@@ -8,6 +8,7 @@
 #include "host/host.h"
 #include "sentry/arena/arena.h"
 #include "sentry/vfs/cred.h"
+#include "sentry/vfs/inode.h"
 
 #define CAP_IPC_OWNER_ 15
 #define CAP_SYS_ADMIN_ 21
@@ -44,6 +45,9 @@ void ipc_ns_unref(struct ipc_ns *ns)
     shm_clear(ns);
     sem_clear(ns);
     msg_clear(ns);
+    if (ns->mqueue)
+        super_unref(ns->mqueue);
+    ns->mqueue = NULL;
     ipc_ns_let_go(ns);
 }
 

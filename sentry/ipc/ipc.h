@@ -43,10 +43,13 @@ struct ipc_table {
     u32 limit; // objects (shmmni ...)
 };
 
+struct super;
+
 struct ipc_ns {
     struct ref users; // containers
     struct ref ref;   // the users together, and each shared memory segment
     struct ipc_table shm, sem, msg;
+    struct super *mqueue; // fs/mqueue: POSIX message queues, made at first use; referenced (atomic)
     // Limits, kernel.shmmax and kin. Atomic.
     u64 shm_max, shm_all; // bytes, pages
     u32 sem_set_max, sem_total_max, sem_ops_max;

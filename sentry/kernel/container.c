@@ -138,14 +138,8 @@ static void link_process_locked(struct container *c, bool init, struct task *t, 
     p->thread_count = 1;
     p->leader = t;
     p->exit_signal = SIGCHLD;
-    if (init) {
+    if (init)
         c->init = process_ref(p);
-        c->waiting = t;
-        // It stands still until container_start: stops of all need not wait for it.
-        t->state = TASK_PARKED;
-        c->parked++;
-        k->parked++;
-    }
     list_push(&k->processes, &p->all_node);
     __atomic_add_fetch(&k->task_count, 1, __ATOMIC_RELAXED);
     __atomic_add_fetch(&c->task_count, 1, __ATOMIC_RELAXED);
@@ -218,12 +212,22 @@ static struct task *take_waiting_locked(struct container *c)
 
 bool container_loaded(struct container *c, int error)
 {
-    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    struct kernel *k = the_kernel;
+    mutex_lock(&k->tasks_lock, RANK_TASKS);
     c->loaded = !error;
     bool waits = !error && !c->init->group_exit;
-    if (!waits)
-        take_waiting_locked(c);
-    mutex_unlock(&the_kernel->tasks_lock);
+    if (waits) {
+        // It stands still until container_start: stops of all need not wait for it.
+        c->waiting = c->init->leader;
+        c->waiting->state = TASK_PARKED;
+        c->parked++;
+        k->parked++;
+    } else {
+        c->status = CONTAINER_RUNNING;
+    }
+    mutex_unlock(&k->tasks_lock);
+    __atomic_add_fetch(&k->stop_sequence, 1, __ATOMIC_SEQ_CST);
+    host_futex_wake(&k->stop_sequence, INT32_MAX, false);
     return waits;
 }
 

@@ -3,6 +3,7 @@
 
 #include "host/host.h"
 #include "sentry/arena/arena.h"
+#include "sentry/fs/mqueue/mqueue.h"
 #include "sentry/ipc/ipc.h"
 #include "sentry/kernel/container.h"
 
@@ -34,6 +35,11 @@ int kernel_init(void)
     arena_set_root(k);
     the_kernel = k;
     return 0;
+}
+
+struct super **kernel_mqueue_super(void)
+{
+    return &container_current()->ipc->mqueue;
 }
 
 struct ipc_ns *ipc_ns_current(void)

@@ -197,6 +197,7 @@ static void run_task(struct task *t, int (*prepare)(void *arg), void *arg)
 {
     task_make_current(t);
     int r = prepare ? prepare(arg) : 0;
+    __atomic_store_n(&t->loading, 0, __ATOMIC_SEQ_CST);
     if (r == RUNNER_LEAVE) {
         task_make_current(NULL);
         return;
@@ -302,6 +303,7 @@ void runner_start_prepared(struct runner *r, struct task *t, int (*prepare)(void
 {
     r->prepare = prepare;
     r->arg = arg;
+    __atomic_store_n(&t->loading, 1, __ATOMIC_SEQ_CST);
     runner_start(r, t);
 }
 

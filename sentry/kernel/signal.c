@@ -203,6 +203,8 @@ bool signal_pending(struct task *t)
 void task_kick(struct task *t)
 {
     __atomic_or_fetch(&t->work, TASK_WORK_SIGNAL, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&t->loading, __ATOMIC_SEQ_CST))
+        return;
     sched_interrupt(&t->sleeper);
     if (t != current)
         platform_interrupt(__atomic_load_n(&t->thread, __ATOMIC_ACQUIRE));

@@ -24,7 +24,6 @@ struct vfs {
     u32 next_dev_minor; // atomic
     struct super *anon;
     struct mount *anon_mount; // where anonymous inodes seem to be
-    struct super *mqueue;     // message queues, made at first use (atomic)
 };
 
 extern struct vfs *vfs; // in the arena; set by vfs_new or vfs_attach

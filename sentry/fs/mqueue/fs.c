@@ -168,11 +168,13 @@ const struct inode_ops mqueue_inode_ops = {
     .evict = evict,
 };
 
-// The one superblock hangs off the VFS' state.
+// Each IPC namespace has one, made at first use.
 static int get_super(struct super **ret)
 {
-    if (vfs->mqueue) {
-        *ret = super_ref(vfs->mqueue);
+    struct super **home = kernel_mqueue_super();
+    struct super *there = __atomic_load_n(home, __ATOMIC_ACQUIRE);
+    if (there) {
+        *ret = super_ref(there);
         return 0;
     }
     struct super *sb = super_new(FS_MQUEUE, MQUEUE_MAGIC);
@@ -186,7 +188,7 @@ static int get_super(struct super **ret)
     if (!sb->root)
         goto fail;
     struct super *none = NULL;
-    if (!__atomic_compare_exchange_n(&vfs->mqueue, &none, sb, false, __ATOMIC_ACQ_REL,
+    if (!__atomic_compare_exchange_n(home, &none, sb, false, __ATOMIC_ACQ_REL,
                                      __ATOMIC_ACQUIRE))
         sb = none; // somebody was first: ours leaks nothing but two small objects
     *ret = super_ref(sb);

@@ -77,5 +77,7 @@ void mqueue_signal(const struct mq_notify *n);
 int kernel_charge_queue(u64 bytes, u32 *ret_uid) must_check;
 void kernel_discharge_queue(u32 uid, u64 bytes);
 s32 kernel_current_tgid(void);
+// Where the current IPC namespace keeps the superblock of its queues.
+struct super **kernel_mqueue_super(void);
 
 #endif
