@@ -134,6 +134,7 @@ static const char *state_word(struct task *t)
 {
     switch ((enum task_state)t->state) {
     case TASK_STOPPED: return "stopped";
+    case TASK_TRACED: return "stopped by its tracer";
     case TASK_PARKED: return "parked";
     case TASK_DEAD: return "dead";
     case TASK_RUNNING: break;

@@ -13,6 +13,7 @@
 #include "sentry/kernel/seccomp.h"
 #include "sentry/kernel/session.h"
 #include "sentry/kernel/siginternal.h"
+#include "sentry/kernel/trace.h"
 #include "sentry/mm/mm.h"
 #include "sentry/mm/usercopy.h"
 #include "sentry/platform/platform.h"
@@ -281,6 +282,8 @@ long task_clone(struct task *t, const struct guest_clone_args *a)
         goto fail;
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
     r = link_locked(t, c, a->flags);
+    if (!r && unlikely(t->trace))
+        trace_clone_locked(t, c, a->flags, (int)a->exit_signal);
     mutex_unlock(&the_kernel->tasks_lock);
     if (r)
         goto fail;

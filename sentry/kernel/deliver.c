@@ -8,6 +8,7 @@
 #include "sentry/kernel/exit.h"
 #include "sentry/kernel/session.h"
 #include "sentry/kernel/siginternal.h"
+#include "sentry/kernel/trace.h"
 #include "sentry/platform/platform.h"
 
 // ---- parking ------------------------------------------------------------------------------------
@@ -87,6 +88,7 @@ bool process_stop_check_locked(struct process *p)
 static void stop_here(struct task *t)
 {
     struct process *p = t->process;
+    int sig = p->stop_signal;
     if (!t->counted_stop) {
         t->counted_stop = 1;
         p->stop_count++;
@@ -95,6 +97,10 @@ static void stop_here(struct task *t)
     mutex_unlock(&p->lock);
     if (complete)
         process_stop_complete(p);
+    if (trace_active(t)) {
+        trace_group_stop(t, sig);
+        return;
+    }
     __atomic_store_n(&t->state, TASK_STOPPED, __ATOMIC_RELAXED);
     int r = sched_sleep(TIME_NEVER);
     __atomic_store_n(&t->state, TASK_RUNNING, __ATOMIC_RELAXED);
@@ -104,6 +110,8 @@ static void stop_here(struct task *t)
 static void begin_stop_locked(struct process *p, int sig)
 {
     struct task *t;
+    if (current->trace) // its tracer had it run on: it stops once more
+        trace_stop_changed(current, false);
     if (p->stop_signal)
         return;
     p->stop_signal = sig;
@@ -111,6 +119,7 @@ static void begin_stop_locked(struct process *p, int sig)
     p->stopped = 0;
     list_for_each(t, &p->threads, thread_node) {
         t->counted_stop = 0;
+        trace_stop_changed(t, false);
         task_kick(t);
     }
 }
@@ -207,6 +216,13 @@ static bool take_one(struct task *t)
     }
     if (timer)
         posix_timer_taken(timer, &info);
+    if (unlikely(trace_active(t))) {
+        mutex_unlock(&p->lock);
+        sig = trace_signal(t, sig, &info);
+        if (!sig)
+            return true;
+        mutex_lock(&p->lock, RANK_SIGHAND);
+    }
     mutex_lock(&p->sighand->lock, RANK_SIGHAND + 1);
     struct guest_sigaction a = p->sighand->actions[sig - 1];
     if ((a.flags & SA_RESETHAND) && a.handler > (u64)SIG_IGN)
@@ -258,7 +274,12 @@ bool signal_deliver(struct task *t)
             tell_continued(p);
             continue;
         }
-        if (p->stop_signal) {
+        if (unlikely(t->trace) && trace_interrupted(t) && !p->stop_signal) {
+            mutex_unlock(&p->lock);
+            trace_interrupt_stop(t);
+            continue;
+        }
+        if (p->stop_signal && !trace_past_stop(t)) {
             stop_here(t);
             continue;
         }

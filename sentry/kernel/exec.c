@@ -14,6 +14,7 @@
 #include "sentry/kernel/seccomp.h"
 #include "sentry/kernel/posix_timer.h"
 #include "sentry/kernel/siginternal.h"
+#include "sentry/kernel/trace.h"
 #include "sentry/loader/loader.h"
 #include "sentry/mm/mm.h"
 #include "sentry/platform/platform.h"
@@ -65,13 +66,19 @@ static void close_images(struct exec *x)
 
 // ---- credentials (capabilities(7), "Transformation of capabilities during execve()") -------------------
 
+// Not by a tracer that could then do with the privileges as it likes.
+static bool may_gain(const struct exec *x, const struct file *image)
+{
+    const struct task *t = x->task;
+    return !x->cred->no_new_privs && image->path.mount &&
+           !(image->path.mount->flags & MOUNT_NOSUID) && (!trace_active(t) || t->trace->privileged);
+}
+
 static void apply_set_id(struct exec *x, struct file *image)
 {
     struct cred *c = x->cred;
     u32 mode = image->inode->mode;
-    bool allowed = !c->no_new_privs && image->path.mount &&
-                   !(image->path.mount->flags & MOUNT_NOSUID);
-    if (!allowed)
+    if (!may_gain(x, image))
         return;
     if (mode & S_ISUID)
         c->euid = image->inode->uid;
@@ -85,14 +92,12 @@ struct file_caps {
     bool effective, present;
 };
 
-static void read_file_caps(const struct cred *c, struct file *image, struct file_caps *ret)
+static void read_file_caps(const struct exec *x, struct file *image, struct file_caps *ret)
 {
     const struct inode_ops *ops = inode_ops(image->inode);
     u32 d[6]; // magic and flags, then low and high words of permitted and inheritable
     *ret = (struct file_caps){0};
-    bool allowed = !c->no_new_privs && image->path.mount &&
-                   !(image->path.mount->flags & MOUNT_NOSUID);
-    if (!allowed || !ops->getxattr)
+    if (!may_gain(x, image) || !ops->getxattr)
         return;
     long n = ops->getxattr(image->inode, "security.capability", d, sizeof(d));
     u32 revision = n >= 20 ? d[0] >> 24 : 0;
@@ -104,8 +109,9 @@ static void read_file_caps(const struct cred *c, struct file *image, struct file
     ret->effective = d[0] & 1;
 }
 
-static int apply_capabilities(struct cred *c, struct file *image, bool set_id)
+static int apply_capabilities(struct exec *x, struct file *image, bool set_id)
 {
+    struct cred *c = x->cred;
     struct file_caps f = {0};
     bool as_root = !(c->securebits & SECBIT_NOROOT) && (c->euid == 0 || c->uid == 0);
 
@@ -113,7 +119,7 @@ static int apply_capabilities(struct cred *c, struct file *image, bool set_id)
         f = (struct file_caps){.permitted = CAPS_ALL, .inheritable = CAPS_ALL,
                                .effective = c->euid == 0};
     else
-        read_file_caps(c, image, &f);
+        read_file_caps(x, image, &f);
     if (set_id || f.present)
         c->cap_ambient = 0;
     u64 ambient = as_root ? 0 : c->cap_ambient;
@@ -136,7 +142,7 @@ static int image_credentials(void *arg, struct file *image, u32 *ret_uid, u32 *r
 
     apply_set_id(x, image);
     x->set_id = c->euid != old->euid || c->egid != old->egid;
-    int r = apply_capabilities(c, image, x->set_id);
+    int r = apply_capabilities(x, image, x->set_id);
     if (r)
         return r;
     c->suid = c->fsuid = c->euid;
@@ -295,6 +301,7 @@ static void install(struct exec *x, struct loader_image *image)
 {
     struct task *t = x->task;
     struct process *p = t->process;
+    s32 old_tid = t->tid;
     become_leader(t);
     posix_timers_exit(p);
     swap_memory(t, image);
@@ -310,6 +317,8 @@ static void install(struct exec *x, struct loader_image *image)
     t->rseq_addr = 0;
     p->membarrier = 0;
     p->shares_mm = 0;
+    if (unlikely(t->trace))
+        trace_exec(t, old_tid);
 }
 
 // The name that the program and scripts see.

@@ -13,6 +13,7 @@
 #include "sentry/kernel/posix_timer.h"
 #include "sentry/kernel/session.h"
 #include "sentry/kernel/siginternal.h"
+#include "sentry/kernel/trace.h"
 #include "sentry/mm/mm.h"
 #include "sentry/platform/platform.h"
 #include "sentry/vfs/fdtable.h"
@@ -148,6 +149,7 @@ static void become_zombie_locked(struct process *p)
     p->pid->exit_status = p->exit_status;
     __atomic_store_n(&p->pid->ended, 1, __ATOMIC_SEQ_CST);
     waitq_wake(&p->pid->queue, ~0u);
+    trace_process_ended_locked(p);
     announce_locked(p);
 }
 
@@ -263,6 +265,8 @@ void task_exit(struct task *t)
     process_ref(p);
     pid_ref(t->pid);
     mutex_lock(&k->tasks_lock, RANK_TASKS);
+    if (unlikely(t->trace))
+        trace_task_ended_locked(t);
     bool last = leave_process_locked(t);
     bool all_gone = __atomic_sub_fetch(&k->task_count, 1, __ATOMIC_RELAXED) == 0;
     if (last)

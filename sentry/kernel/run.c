@@ -13,6 +13,7 @@
 #include "sentry/kernel/exit.h"
 #include "sentry/kernel/seccomp.h"
 #include "sentry/kernel/siginternal.h"
+#include "sentry/kernel/trace.h"
 #include "sentry/mm/mm.h"
 #include "sentry/platform/platform.h"
 #include "sentry/sched/hold.h"
@@ -101,7 +102,11 @@ static void do_event(struct task *t, const struct platform_event *ev)
 {
     switch (ev->kind) {
     case PLATFORM_SYSCALL:
+        if (unlikely(t->trace) && trace_syscall(t, false))
+            return;
         do_syscall(t, false);
+        if (unlikely(t->trace))
+            trace_syscall_done(t);
         return;
     case PLATFORM_FAULT:
         do_fault(t, ev);
@@ -136,6 +141,8 @@ static void enter_guest(struct task *t)
     __atomic_store_n(&t->user_ticks, t->user_ticks + (end - begin), __ATOMIC_RELAXED);
     if (unlikely(r))
         ev.kind = PLATFORM_DEAD;
+    if (unlikely(t->trace))
+        trace_after_guest(t);
     u64 slept = t->sleeper.slept;
     sched_hold_wakes();
     do_event(t, &ev);
@@ -171,22 +178,35 @@ static bool wants_look(struct task *t)
 
 static void task_loop(struct task *t)
 {
+    bool again;
     for (;;) {
+        if (unlikely(t->trace) && trace_step_on(t, &again)) {
+            do_syscall(t, again);
+            continue;
+        }
         if (unlikely(__atomic_load_n(&t->vfork_wait, __ATOMIC_RELAXED))) {
             sched_release_wakes();
             wait_for_vfork(t);
             __atomic_or_fetch(&t->work, TASK_WORK_SIGNAL, __ATOMIC_SEQ_CST);
+            if (t->trace)
+                continue;
         }
         if (unlikely(wants_look(t))) {
             sched_release_wakes();
-            if (!signal_deliver(t))
+            if (!signal_deliver(t)) {
+                if (t->trace)
+                    trace_exit_stop(t);
                 return;
+            }
         }
         if (unlikely(t->redo)) {
             t->redo = 0;
-            do_syscall(t, true);
+            if (!t->trace || !trace_syscall(t, true))
+                do_syscall(t, true);
             continue;
         }
+        if (unlikely(t->trace))
+            trace_before_guest(t);
         enter_guest(t);
     }
 }

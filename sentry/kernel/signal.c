@@ -9,6 +9,7 @@
 #include "sentry/fs/anon/signalfd.h"
 #include "sentry/kernel/exit.h"
 #include "sentry/kernel/siginternal.h"
+#include "sentry/kernel/trace.h"
 #include "sentry/platform/platform.h"
 #include "sentry/vfs/inode.h"
 
@@ -249,6 +250,7 @@ static void continue_locked(struct process *p)
     p->stopped = 0;
     list_for_each(t, &p->threads, thread_node) {
         t->counted_stop = 0;
+        trace_stop_changed(t, true);
         task_kick(t);
     }
 }
@@ -275,7 +277,7 @@ static bool prepare(struct process *p, struct task *t, int sig, bool outside)
         return false;
     if ((t->blocked | t->real_blocked) & sig_bit(sig))
         return true;
-    return only || !signal_ignored(p, sig);
+    return only || trace_active(t) || !signal_ignored(p, sig);
 }
 
 static bool wants(struct task *t, int sig)
@@ -415,7 +417,7 @@ void signal_force(struct task *t, const struct guest_siginfo *info)
     }
     bool deadly = a->handler == (u64)SIG_DFL;
     mutex_unlock(&p->sighand->lock);
-    if (deadly && p->is_init) {
+    if (deadly && p->is_init && !trace_active(t)) {
         // A fault of init ends it, though no signal of others could.
         process_exit_group_locked(p, sig);
     } else if (!(t->pending.set & sig_bit(sig))) {

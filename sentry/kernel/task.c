@@ -11,6 +11,7 @@
 #include "sentry/kernel/exit.h"
 #include "sentry/kernel/seccomp.h"
 #include "sentry/kernel/session.h"
+#include "sentry/kernel/trace.h"
 #include "sentry/mm/mm.h"
 #include "sentry/platform/platform.h"
 #include "sentry/vfs/fdtable.h"
@@ -49,6 +50,7 @@ struct process *process_new(struct container *c)
     list_init(&p->session_node);
     list_init(&p->threads);
     list_init(&p->posix_timers);
+    list_init(&p->tracees);
     waitq_init(&p->wait_queue);
     sigpending_init(&p->pending);
     timer_init(&p->itimer_real, TIMER_ITIMER);
@@ -75,6 +77,7 @@ void task_unref(struct task *t)
     pid_unref(t->pid);
     arena_free(t->fp);
     seccomp_drop(t);
+    trace_free(t);
     if (t->process)
         process_unref(t->process);
     arena_free(t);
@@ -243,6 +246,8 @@ char task_state_char(struct task *t)
         return __atomic_load_n(&t->sleeper.asleep, __ATOMIC_RELAXED) ? 'S' : 'R';
     case TASK_STOPPED:
         return 'T';
+    case TASK_TRACED:
+        return 't';
     case TASK_DEAD:
         return 'Z';
     }
@@ -359,7 +364,8 @@ void task_refresh_identity_locked(struct task *t)
         .gid = c->gid,
         .egid = c->egid,
     };
-    platform_set_identity(t->thread, seccomp_allows_in_stub(t) ? &id : NULL);
+    bool in_stub = seccomp_allows_in_stub(t) && !trace_active(t);
+    platform_set_identity(t->thread, in_stub ? &id : NULL);
 }
 
 void task_refresh_identity(struct task *t)

@@ -30,6 +30,7 @@ struct tty;
 struct file;
 struct seccomp_filter;
 struct sem_undo_list;
+struct trace;
 
 #define TASK_COMM_MAX 16 // with NUL
 #define RLIMIT_COUNT 16
@@ -102,6 +103,7 @@ enum task_state {
     TASK_STOPPED, // job control
     TASK_PARKED,  // kernel_stop_all
     TASK_DEAD,
+    TASK_TRACED,  // stopped for its tracer
 };
 
 struct task {
@@ -130,6 +132,7 @@ struct task {
     u8 seccomp_mode;          // SECCOMP_MODE_* (seccomp.h); changed under process->lock
     u8 no_new_privs;          // a sibling's TSYNC set it, in addition to cred's; only ever set
     struct seccomp_filter *seccomp; // the newest; changed under process->lock
+    struct trace *trace;      // trace.h; NULL: never traced. Atomic
 
     struct ref ref;
     s32 tid;                  // changes by execve(2) of another thread than the leader
@@ -200,6 +203,8 @@ struct process {
     u8 wait_stopped;               // a stop that wait(2) may report, with stop_signal
     u8 wait_continued;
     struct waitq wait_queue;       // children changed state
+    struct list tracees;           // of struct trace
+    struct trace *zombie_trace;    // of its leader, which has ended; told when the process has
 
     // Thread list: under both locks.
     struct list threads;

@@ -5,7 +5,9 @@
 #include <sys/wait.h>
 
 #include "sentry/kernel/exit.h"
+#include "sentry/arena/arena.h"
 #include "sentry/kernel/siginternal.h"
+#include "sentry/kernel/trace.h"
 
 #ifndef __WNOTHREAD
 #define __WNOTHREAD 0x20000000
@@ -88,11 +90,72 @@ static void take_continued(struct process *p, const struct wait_request *w,
         p->wait_continued = 0;
 }
 
+static bool is_ours(const struct process *me, const struct trace *tr, const struct wait_request *w)
+{
+    switch (w->type) {
+    case P_PID:
+        return tr->tid == w->id;
+    case P_PGID:
+        return tr->process && tr->process->pgrp && tr->process->pgrp->nr == w->id;
+    case P_PIDFD:
+        return tr->process && tr->process->pid == w->pid && tr->tid == tr->process->tgid;
+    default:
+        return true;
+    }
+}
+
+// A tracee's stop or end; the record of one that has ended goes.
+static void take_tracee(struct trace *tr, const struct wait_request *w, struct wait_result *ret)
+{
+    int s = tr->exit_status;
+    ret->pid = tr->tid;
+    if (!tr->ended) {
+        ret->code = CLD_TRAPPED;
+        ret->status = tr->code;
+        ret->wait_status = tr->code << 8 | 0x7f;
+        if (!(w->options & WNOWAIT))
+            tr->waitable = 0;
+        return;
+    }
+    ret->code = s & 0x7f ? CLD_KILLED : CLD_EXITED;
+    ret->status = s & 0x7f ? s & 0x7f : s >> 8 & 0xff;
+    ret->wait_status = s;
+    if (w->options & WNOWAIT)
+        return;
+    list_remove(&tr->node);
+    arena_free(tr);
+}
+
+// One look at those that it traces, as look_locked. Their stops are told whatever the options are.
+static int look_at_tracees_locked(struct process *me, const struct wait_request *w, struct wait_result *ret)
+{
+    struct trace *tr;
+    int r = -ECHILD;
+    list_for_each(tr, &me->tracees, node) {
+        if (!is_ours(me, tr, w))
+            continue;
+        r = 0;
+        if (!tr->waitable || (tr->ended && !(w->options & WEXITED)))
+            continue;
+        take_tracee(tr, w, ret);
+        return 1;
+    }
+    return r;
+}
+
+// Its stops are told as a tracee's.
+static bool is_traced_by(const struct process *p, const struct process *me)
+{
+    return p->leader && trace_active(p->leader) && p->leader->trace->tracer == me;
+}
+
 // One look at the children: 1 found, 0 none is ready, -ECHILD.
 static int look_locked(struct process *me, const struct wait_request *w, struct wait_result *ret)
 {
     struct process *p;
-    int r = -ECHILD;
+    int r = list_empty(&me->tracees) ? -ECHILD : look_at_tracees_locked(me, w, ret);
+    if (r > 0)
+        return r;
     list_for_each(p, &me->children, sibling) {
         if (!matches(p, w))
             continue;
@@ -103,6 +166,8 @@ static int look_locked(struct process *me, const struct wait_request *w, struct 
             take_zombie(p, w, ret);
             return 1;
         }
+        if (is_traced_by(p, me))
+            continue;
         if ((w->options & WSTOPPED) && take_stopped(p, w, ret))
             return 1;
         if ((w->options & WCONTINUED) && p->wait_continued) {
@@ -122,15 +187,18 @@ int process_wait(struct task *t, const struct wait_request *w, struct wait_resul
     *ret = (struct wait_result){0};
     waiter_init(&waiter, 0);
     waitq_add(&me->wait_queue, &waiter);
+    int interrupted = 0;
     for (;;) {
         mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
         r = look_locked(me, w, ret);
         mutex_unlock(&the_kernel->tasks_lock);
         if (r || (w->options & WNOHANG))
             break;
-        r = sched_sleep(TIME_NEVER);
+        // What a child has become counts for more than the SIGCHLD that came with it.
+        r = interrupted;
         if (r)
             break;
+        interrupted = sched_sleep(TIME_NEVER);
     }
     waitq_remove(&waiter);
     return r < 0 ? r : ret->pid;

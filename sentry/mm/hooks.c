@@ -15,11 +15,18 @@ static struct mm *mm_of(u32 as)
     return current_mm && current_mm->as == as ? current_mm : NULL;
 }
 
+void mm_set_traced(struct mm *mm)
+{
+    __atomic_store_n(&mm->traced, 1, __ATOMIC_RELAXED);
+}
+
 long platform_hook_read_text(u32 as, u64 addr, void *buf, u32 size)
 {
     struct mm *mm = mm_of(as);
     if (!mm)
         return -ESRCH;
+    if (__atomic_load_n(&mm->traced, __ATOMIC_RELAXED))
+        return -EPERM;
     mm_lock(mm);
     struct vma *v = vma_at(mm, addr);
     u64 room = v && v->prot & PROT_EXEC ? v->end - addr : 0;

@@ -68,6 +68,7 @@ struct mm {
     struct ref ref;
     struct mutex lock; // RANK_MM; guards all below but gen
     u32 as;
+    u8 traced; // mm_set_traced; atomic
     u64 gen; // changes whenever pages move: cached pointers of another gen are void. Atomic
     struct rbtree vmas, extents;
     u32 vma_count, extent_count;

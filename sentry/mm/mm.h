@@ -64,6 +64,9 @@ void mm_unref(struct mm *mm); // NULL is allowed
 
 u32 mm_as(const struct mm *mm);
 
+// A debugger looks at the text from now on: system-call sites are no longer rewritten. Any thread.
+void mm_set_traced(struct mm *mm);
+
 // --- Mappings (the calls of mman; `mm` is nearly always current_mm) -------------------------------
 // Each returns what its man page says, errors negative.
 

@@ -12,6 +12,7 @@
 #include "sentry/fs/tty/job.h"
 #include "sentry/ipc/ipc.h"
 #include "sentry/kernel/session.h"
+#include "sentry/kernel/trace.h"
 #include "sentry/kernel/wait.h"
 #include "sentry/loader/loader.h"
 #include "sentry/mm/usercopy.h"
@@ -138,6 +139,8 @@ long sys_exit(struct task *t, const u64 a[6])
         p->exit_code = status;
     t->dying = 1;
     mutex_unlock(&p->lock);
+    if (unlikely(t->trace))
+        t->trace->exit_status = status;
     task_kick(t);
     return 0;
 }
@@ -527,9 +530,4 @@ long sys_unshare(struct task *t, const u64 a[6])
 long sys_setns(struct task *t, const u64 a[6])
 {
     return task_capable(t, 21) ? -EINVAL : -EPERM;
-}
-
-long sys_ptrace(struct task *t, const u64 a[6])
-{
-    return -EPERM;
 }

@@ -5,6 +5,7 @@
 #include "sentry/fs/proc/proc.h"
 #include "sentry/fs/pseudo/pseudo.h"
 #include "sentry/kernel/seccomp.h"
+#include "sentry/kernel/trace.h"
 #include "sentry/vfs/fdtable.h"
 #include "sentry/vfs/fs_context.h"
 
@@ -102,6 +103,8 @@ static const char *state_name(char c)
         return "S (sleeping)";
     case 'T':
         return "T (stopped)";
+    case 't':
+        return "t (tracing stop)";
     case 'Z':
         return "Z (zombie)";
     default:
@@ -114,8 +117,8 @@ static void status_ids(struct pseudo_ctx *x, struct text *out, const struct proc
     struct process *p = x->task->process;
     const struct cred *c = task_get_cred(x->task);
     struct fdtable *files = task_get_files(x->task);
-    text_printf(out, "Tgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t0\n", p->tgid,
-                x->ref.thread ? x->task->tid : p->tgid, info->ppid);
+    text_printf(out, "Tgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t%d\n", p->tgid,
+                x->ref.thread ? x->task->tid : p->tgid, info->ppid, trace_tracer_tgid(x->task));
     if (c) {
         text_printf(out, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\n", c->uid, c->euid, c->suid,
                     c->fsuid, c->gid, c->egid, c->sgid, c->fsgid);
