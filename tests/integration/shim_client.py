@@ -120,10 +120,11 @@ class Events:
                 stream, kind, data = read_frame(f)
                 envelope = decode(one(decode(one(decode(data), 3)), 1))
                 event = decode(one(envelope, 4))
+                # What is not answered comes again: seen is what has been answered.
+                c.sendall(frame(stream, 2, encode({1: {}, 2: b""})))
                 with self.lock:
                     self.seen.append((text(envelope, 3), text(event, 1), decode(one(event, 2))))
                     self.lock.notify_all()
-                c.sendall(frame(stream, 2, encode({1: {}, 2: b""})))
         except (EOFError, OSError):
             pass
 
