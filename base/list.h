@@ -22,7 +22,8 @@ static inline bool list_empty(const struct list *l)
     return l->next == l;
 }
 
-// A list's `next` is stored in one piece: some look at it without the list's lock to see whether there is anything at all.
+// A list's `next` is stored in one piece: some look at it without the list's lock to see whether there is anything at
+// all.
 static inline void list_set_next(struct list *l, struct list *next)
 {
     __atomic_store_n(&l->next, next, __ATOMIC_RELAXED);

@@ -26,12 +26,12 @@ int client_open(struct client *k, const struct container *c, struct error *e);
 int client_send(struct client *k, struct control_message *m, const int *fds, u32 fd_count,
                 struct error *e);
 
-// Reads the next message. `seconds` -1: without limit. The text of *ret is valid until the next call. 0, -ETIMEDOUT or -EPIPE
-// with message.
+// Reads the next message. `seconds` -1: without limit. The text of *ret is valid until the next call. 0, -ETIMEDOUT
+// or -EPIPE with message.
 int client_receive(struct client *k, int seconds, struct control_message *ret, struct error *e);
 
-// A request with one answer. 0 when the answer carries no error; else the answer's error, whose text is in *ret (e is not
-// set then and *ret has the type CONTROL_REPLY), or what sending and receiving may return (then *ret has the
+// A request with one answer. 0 when the answer carries no error; else the answer's error, whose text is in *ret (e is
+// not set then and *ret has the type CONTROL_REPLY), or what sending and receiving may return (then *ret has the
 // type 0).
 int client_ask(struct client *k, struct control_message *m, const int *fds, u32 fd_count,
                struct control_message *ret, struct error *e);

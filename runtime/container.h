@@ -82,7 +82,8 @@ int container_save_recovery(struct container *c, struct error *e);
 // Removes all that container_create and the sandbox made on disk. Safe to repeat.
 int container_remove(struct container *c, struct error *e);
 
-// Removes the empty directory that a creation which ended at its first step has left: container_open with `lock` calls it
+// Removes the empty directory that a creation which ended at its first step has left: container_open with `lock`
+// calls it
 // -ENOENT. No such directory is a success.
 int container_remove_empty(const char *root, const char *id, struct error *e);
 
@@ -107,8 +108,8 @@ const char *container_owner_name(const struct container *c);
 // The state as the specification has it (runtime.md "State"), with runc's additions rootfs, created and owner.
 json_object *container_state(const struct container *c);
 
-// Runs the container's hooks of a kind (runtime/hooks.h), with its state as it is now. 0, or a negative errno with message;
-// always 0 for poststart and poststop.
+// Runs the container's hooks of a kind (runtime/hooks.h), with its state as it is now. 0, or a negative errno with
+// message; always 0 for poststart and poststop.
 int container_run_hooks(const struct container *c, enum hook_kind kind, struct error *e);
 
 // The refusal of an action by the state that the container is in. -EINVAL.

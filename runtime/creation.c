@@ -92,8 +92,8 @@ static int settle(struct creation *c, struct error *e)
     return r;
 }
 
-// In the order of the specification, once the namespaces that they may look at are there, and before the sentry has seen
-// any of the container's files, which they may change.
+// In the order of the specification, once the namespaces that they may look at are there, and before the sentry has
+// seen any of the container's files, which they may change.
 static int run_hooks(struct creation *c, struct error *e)
 {
     static const enum hook_kind kinds[] = {HOOK_PRESTART, HOOK_CREATE_RUNTIME,

@@ -40,8 +40,8 @@ struct creation {
 // that the two overlap. Ends in creation_cancel. 0 or a negative errno with message.
 int creation_begin(struct creation *c, struct error *e);
 
-// Makes the container: created and, with `foreground`, already said to be running. 0, or a negative errno with a message
-// that tells what went wrong inside, too.
+// Makes the container: created and, with `foreground`, already said to be running. 0, or a negative errno with a
+// message that tells what went wrong inside, too.
 int creation_make(struct creation *c, struct error *e);
 
 // Starts it by the connection that it was made by.

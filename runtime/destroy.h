@@ -5,13 +5,13 @@
 
 #include "runtime/container.h"
 
-// Stops the container's processes, then removes its cgroup, then its metadata; then poststop hooks are run. Each step is safe
-// to repeat. `c` is locked, and stays open. 0, or a negative errno with a message that names the
+// Stops the container's processes, then removes its cgroup, then its metadata; then poststop hooks are run. Each step
+// is safe to repeat. `c` is locked, and stays open. 0, or a negative errno with a message that names the
 // step.
 int destroy_container(struct container *c, struct error *e);
 
-// A container that lives in another's sandbox: tells the sandbox to end and forget it, and ends its proxy. What fails is
-// logged.
+// A container that lives in another's sandbox: tells the sandbox to end and forget it, and ends its proxy. What fails
+// is logged.
 void destroy_leave_sandbox(struct container *c);
 
 // Waits until a process has ended. 0, or -ETIMEDOUT.

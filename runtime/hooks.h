@@ -44,8 +44,8 @@ struct hook_run {
         *state; // the container's state as JSON (contract: as `bailey state` prints it), for stdin
     const char *bundle; // working directory
     pid_t pid;          // of the sentry, whose namespaces createContainer joins; 0: none
-    // Runs a startContainer hook inside the container, with descriptors 0 to 2 as they are, and returns its exit status, or
-    // a negative errno with message. Called in a child of bailey. NULL: such hooks are refused.
+    // Runs a startContainer hook inside the container, with descriptors 0 to 2 as they are, and returns its exit
+    // status, or a negative errno with message. Called in a child of bailey. NULL: such hooks are refused.
     int (*run_inside)(void *arg, const char *path, const char *const *args,
                       const char *const *env, struct error *e);
     void *arg;

@@ -15,9 +15,9 @@ struct idmaps {
     u32 uid_count, gid_count; // 0: see idmap_write
 };
 
-// Writes the maps of `pid`'s new user namespace. An empty list becomes the identity of all ids that bailey's own namespace
-// knows, as far as bailey is root; for an ordinary user, root inside is that user outside. `name` is for messages. 0, or
-// a negative errno with message.
+// Writes the maps of `pid`'s new user namespace. An empty list becomes the identity of all ids that bailey's own
+// namespace knows, as far as bailey is root; for an ordinary user, root inside is that user outside. `name` is for
+// messages. 0, or a negative errno with message.
 int idmap_write(pid_t pid, const struct idmaps *maps, const char *name, struct error *e);
 
 // The maps of the user namespace at `path`, as bailey's own sees it. The lists are the pool's.

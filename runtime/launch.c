@@ -67,9 +67,9 @@ static void signal_word(u32 *word, u32 value)
         }                                                                                          \
     } while (0)
 
-// What clients find who join the sandbox's mount namespace from outside to list its processes: /proc of its PID namespace, at the
-// namespace's root. The sandbox itself is locked into the empty directory beside it, a mount of its own, and
-// will have no capability to get out.
+// What clients find who join the sandbox's mount namespace from outside to list its processes: /proc of its PID
+// namespace, at the namespace's root. The sandbox itself is locked into the empty directory beside it, a mount of its
+// own, and will have no capability to get out.
 static void child_yard(struct launch_shared *s)
 {
     STEP("mkdir", host_sys(SYS_mkdir, "proc", 0555));

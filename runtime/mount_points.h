@@ -6,8 +6,8 @@
 
 #include "runtime/spec/spec.h"
 
-// Makes, in the directory `rootfs` of the host, each destination of `s` that is missing and lies in the root itself (not
-// in another mount): a directory, or an empty file when a file is bound there. Whatever links the root holds,
+// Makes, in the directory `rootfs` of the host, each destination of `s` that is missing and lies in the root itself
+// (not in another mount): a directory, or an empty file when a file is bound there. Whatever links the root holds,
 // nothing outside of it is touched. A root that cannot be written is left as it is: the mount will tell. 0 or a
 // negative errno with message.
 int mount_points_make(const char *rootfs, const struct spec *s, const char *bundle,

@@ -15,8 +15,9 @@
 
 #include "runtime/spec/spec.h"
 
-// Settles the namespaces of a container with a sandbox of its own (`joins`: of one that joins another's): fills in s's id maps, hostname and domainname from
-// paths, and translates the id maps when bailey is rootless. 0, or a negative errno with message.
+// Settles the namespaces of a container with a sandbox of its own (`joins`: of one that joins another's): fills in
+// s's id maps, hostname and domainname from paths, and translates the id maps when bailey is rootless. 0, or a
+// negative errno with message.
 int namespaces_settle(struct spec *s, bool joins, struct error *e);
 
 #endif

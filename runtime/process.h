@@ -14,8 +14,8 @@ struct process {
     const char *console_socket, *pid_file, *internal_pid_file, *pidfd_socket; // NULL: none
 };
 
-// Runs it. Detached: 0 once it runs and its proxy stands for it; else the status for bailey to end with. A negative errno
-// with message when it could not be started.
+// Runs it. Detached: 0 once it runs and its proxy stands for it; else the status for bailey to end with. A negative
+// errno with message when it could not be started.
 int process_run(const struct process *p, struct error *e);
 
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Starts bailey-proxy (runtime/proxy/main.c): the host process that clients are told of where the guest's process has none
-// of its own.
+// Starts bailey-proxy (runtime/proxy/main.c): the host process that clients are told of where the guest's process has
+// none of its own.
 #ifndef BAILEY_RUNTIME_PROXY_H
 #define BAILEY_RUNTIME_PROXY_H
 
@@ -18,8 +18,8 @@ struct proxy {
     const struct cgroup *cgroup;
 };
 
-// Starts it as a child that is in a session of its own, holds only these descriptors, and outlives bailey. Its pid, or a
-// negative errno with message.
+// Starts it as a child that is in a session of its own, holds only these descriptors, and outlives bailey. Its pid,
+// or a negative errno with message.
 pid_t proxy_start(const struct proxy *p, struct error *e);
 
 #endif

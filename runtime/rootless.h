@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// bailey for ordinary users. To open a container's files as mounts of their own takes privilege; so bailey enters a user
-// namespace, where it is root, and a mount namespace of its own, and goes on as if it were root. The ids there: 0 is the
-// user; from 1 on those that /etc/subuid and /etc/subgid give the user, as far as newuidmap(1) and
+// bailey for ordinary users. To open a container's files as mounts of their own takes privilege; so bailey enters a
+// user namespace, where it is root, and a mount namespace of its own, and goes on as if it were root. The ids there:
+// 0 is the user; from 1 on those that /etc/subuid and /etc/subgid give the user, as far as newuidmap(1) and
 // newgidmap(1) are installed. The sandbox's own user namespace is made inside of it.
 //
-// A client that has done so itself (rootless podman) starts bailey as root of its namespace: nothing is to be done then.
+// A client that has done so itself (rootless podman) starts bailey as root of its namespace: nothing is to be done
+// then.
 #ifndef BAILEY_RUNTIME_ROOTLESS_H
 #define BAILEY_RUNTIME_ROOTLESS_H
 
@@ -12,8 +13,8 @@
 
 #include "runtime/spec/spec.h"
 
-// Enters the namespaces unless bailey is root. Before any thread or child is made that must be there too. 0, or a negative
-// errno with message.
+// Enters the namespaces unless bailey is root. Before any thread or child is made that must be there too. 0, or a
+// negative errno with message.
 int rootless_enter(struct error *e);
 
 // True when bailey has not the powers of the host's root: an ordinary user, or in a user namespace.

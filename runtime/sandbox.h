@@ -56,9 +56,9 @@ int sandbox_place(struct sandbox *s, const struct sandbox_config *c, struct erro
 // Starts what has begun. 0, or a negative errno with message, after which nothing is left.
 int sandbox_start(struct sandbox *s, const struct sandbox_config *c, struct error *e);
 
-// For a container that joins a sandbox, in place of sandbox_place and sandbox_start: makes its cgroup, starts its gofer if there
-// is one (s->gofer has been begun) and asks the sandbox, to which `k` is connected, to make the container. 0, or a
-// negative errno with a message that tells what went wrong inside, too.
+// For a container that joins a sandbox, in place of sandbox_place and sandbox_start: makes its cgroup, starts its
+// gofer if there is one (s->gofer has been begun) and asks the sandbox, to which `k` is connected, to make the
+// container. 0, or a negative errno with a message that tells what went wrong inside, too.
 struct client;
 int sandbox_join(struct sandbox *s, const struct sandbox_config *c, struct client *k,
                  struct error *e);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The control group of a container, found by its process: what containerd's metrics and OOM events are read from. Version 1
-// (also hybrid) where the process is in a version 1 controller, else version 2.
+// The control group of a container, found by its process: what containerd's metrics and OOM events are read from.
+// Version 1 (also hybrid) where the process is in a version 1 controller, else version 2.
 #ifndef BAILEY_SHIM_CGROUP_H
 #define BAILEY_SHIM_CGROUP_H
 

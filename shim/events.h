@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Events for containerd, in the order in which they are published: one at a time is forwarded to its ttrpc address, and
-// is sent again until containerd has taken it, also over a restart of containerd. At most EVENTS_MAX wait; then the oldest
-// are dropped. Without a ttrpc address, the binary that containerd named publishes them.
+// is sent again until containerd has taken it, also over a restart of containerd. At most EVENTS_MAX wait; then the
+// oldest are dropped. Without a ttrpc address, the binary that containerd named publishes them.
 #ifndef BAILEY_SHIM_EVENTS_H
 #define BAILEY_SHIM_EVENTS_H
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The shim's log: containerd reads it from the FIFO "log" in the bundle, or it goes to a file (options.h, log_path). Lines
-// that find no room are dropped: a log never holds anything up. Used in any thread.
+// The shim's log: containerd reads it from the FIFO "log" in the bundle, or it goes to a file (options.h, log_path).
+// Lines that find no room are dropped: a log never holds anything up. Used in any thread.
 #ifndef BAILEY_SHIM_LOG_H
 #define BAILEY_SHIM_LOG_H
 

@@ -255,7 +255,8 @@ static void kill_process(struct call *call, const uint8_t *payload, size_t size)
         if (p->exited || p->state == STATE_STOPPED)
             call_fail(call, RPC_NOT_FOUND, "process already finished");
         else if (!p->pid)
-            call_fail(call, RPC_PRECONDITION, "process %s of container %s has not been started", p->exec_id, p->container->id);
+            call_fail(call, RPC_PRECONDITION, "process %s of container %s has not been started", p->exec_id,
+                      p->container->id);
         else if (kill(p->pid, (int)r->signal) < 0)
             call_fail(call, RPC_UNKNOWN, "exec kill error: %s", strerrordesc_np(errno));
         else

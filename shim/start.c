@@ -43,7 +43,8 @@ static void read_group(char *group, size_t size)
     snprintf(group, size, "%s", shim.id);
     if (json_object_object_get_ex(config, "annotations", &annotations))
         for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
-            if (json_object_object_get_ex(annotations, keys[i], &value) && json_object_is_type(value, json_type_string)) {
+            if (json_object_object_get_ex(annotations, keys[i], &value) &&
+                json_object_is_type(value, json_type_string)) {
                 snprintf(group, size, "%s", json_object_get_string(value));
                 break;
             }

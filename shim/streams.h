@@ -2,9 +2,9 @@
 // The streams of a process, between what containerd names and what the runtime is given.
 //
 // stdin, stdout and stderr are each "" (none), the path of a FIFO or a file; stdout may also be fifo:///path,
-// file:///path (both outputs go there) or binary:///path?name=value (a logger that gets the outputs as descriptors 3 and 4).
-// Outputs are copied by the event loop from pipes or the terminal. FIFOs are opened for both sides: nothing waits for
-// a reader or breaks when it leaves. A reader that does not read stops its own stream alone.
+// file:///path (both outputs go there) or binary:///path?name=value (a logger that gets the outputs as descriptors 3
+// and 4). Outputs are copied by the event loop from pipes or the terminal. FIFOs are opened for both sides: nothing
+// waits for a reader or breaks when it leaves. A reader that does not read stops its own stream alone.
 #ifndef BAILEY_SHIM_STREAMS_H
 #define BAILEY_SHIM_STREAMS_H
 

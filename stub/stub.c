@@ -44,7 +44,8 @@ struct message {
 #define SIGNAL_TRAP 5
 #define EFLAGS_TF 0x100
 
-extern const char stub_fast_entry[], stub_fork_stop[], stub_thread_stop[], stub_text_end[], stub_resume_begin[], stub_resume_end[];
+extern const char stub_fast_entry[], stub_fork_stop[], stub_thread_stop[], stub_text_end[];
+extern const char stub_resume_begin[], stub_resume_end[];
 
 _Noreturn void stub_resume(struct stub_context *ctx, bool fast);
 _Noreturn void stub_run_on(struct stub_context *ctx, void (*fn)(struct stub_context *));

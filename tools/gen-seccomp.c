@@ -8,8 +8,8 @@
 //     aN=VALUE    the argument is VALUE
 //     aN&BITS     all of BITS are set in it
 //     aN!BITS     none of BITS is set in it
-// The word ENOSYS instead of conditions lets the call fail with that errno: for calls that libc tries before older ones.
-// VALUE and BITS are numbers or names of the table below, joined by `|`.
+// The word ENOSYS instead of conditions lets the call fail with that errno: for calls that libc tries before older
+// ones. VALUE and BITS are numbers or names of the table below, joined by `|`.
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>

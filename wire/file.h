@@ -2,7 +2,8 @@
 // The file protocol between the sentry (client) and its gofer (server): one request, one reply,
 // each a datagram of a SOCK_SEQPACKET unix socket (a channel). A channel carries one request at a
 // time; a sentry with several threads at work asks for more channels (FMSG_CHANNEL), which share
-// the handles. There is one first channel for each mount that is served. Both ends are of the same build on the same machine, so integers are native.
+// the handles. There is one first channel for each mount that is served. Both ends are of the same build on the same
+// machine, so integers are native.
 //
 // A message is a fixed header followed by its variable parts, back to back, in the order in which
 // the header gives their lengths. Nothing may be missing or left over. Which fields an operation

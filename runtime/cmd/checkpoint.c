@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// bailey checkpoint, bailey restore: the options that clients send are understood, the answer is that it cannot be done yet.
+// bailey checkpoint, bailey restore: the options that clients send are understood, the answer is that it cannot be
+// done yet.
 #include <errno.h>
 
 #include "runtime/cmd/cmd.h"

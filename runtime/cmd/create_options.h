@@ -37,8 +37,8 @@ struct create_options {
 // Checks the options and the id.
 int create_options_check(const struct create_options *o, const char *id, struct error *e);
 
-// Reads the bundle and fills `c` from it and the options; creation_begin has been called. On success the caller ends with
-// bundle_close.
+// Reads the bundle and fills `c` from it and the options; creation_begin has been called. On success the caller ends
+// with bundle_close.
 int create_options_load(struct creation *c, struct bundle *b, const struct create_options *o,
                         struct error *e);
 

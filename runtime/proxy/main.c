@@ -4,7 +4,8 @@
 //
 // Descriptors: PROXY_CONTROL_FD, the connection on which the end of the process is told, as the answer to REQUEST;
 // PROXY_TTY_FD, its terminal (the controlling one, so that changes of size are heard of), or not open. Started by
-// bailey only, with all signals blocked. What the sandbox says is hostile: one kind of message is understood, of bounded size.
+// bailey only, with all signals blocked. What the sandbox says is hostile: one kind of message is understood, of
+// bounded size.
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/filter.h>

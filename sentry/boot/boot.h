@@ -32,8 +32,8 @@ void boot_set_memory(u64 limit);
 void boot_network(const struct boot_message *m);
 
 // What failed, in the words that the user is to read ("mount /data: no such file or directory").
-// The last call before kernel_boot fails counts. Truncated at 1 KiB. Each thread has words of its own; those of one without
-// a place for them (boot_explain_here) are lost.
+// The last call before kernel_boot fails counts. Truncated at 1 KiB. Each thread has words of its own; those of one
+// without a place for them (boot_explain_here) are lost.
 void boot_explain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 // The words of this thread go to `buf`, of BOOT_EXPLANATION_SIZE bytes (NULL: nowhere).

@@ -6,7 +6,8 @@
 #include "sentry/vfs/path.h"
 
 // Copies the tree below `from` (not what is mounted there) to the directory at `to`, a path: directories, files, links,
-// nodes, with owners, modes and times. Hostile trees: bounded in depth; what does not fit is -ENOSPC, as the tmpfs says.
+// nodes, with owners, modes and times. Hostile trees: bounded in depth; what does not fit is -ENOSPC, as the tmpfs
+// says.
 int boot_copy_up(const struct path *from, const char *to) must_check;
 
 #endif

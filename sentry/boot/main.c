@@ -131,7 +131,8 @@ static int stage_kernel(struct boot_message *m)
 }
 
 static const struct stage stages[] = {
-    {"open what control needs", stage_prepare}, {"look at the jail", stage_jail_check}, {"open the memory directory", open_memdir},
+    {"open what control needs", stage_prepare}, {"look at the jail", stage_jail_check},
+    {"open the memory directory", open_memdir},
     {"start the platform", stage_platform}, {"close the jail", stage_jail},
     {"start the control thread", stage_control}, {NULL, stage_kernel},
 };

@@ -13,8 +13,8 @@ struct task;
 int boot_process_new(struct container *c, bool init, const struct boot_process *b,
                      struct task **ret) __attribute__((warn_unused_result));
 
-// The terminal of a process that has one (else *ret is NULL), made from the message's descriptors, which it takes over. One
-// reference. -EBADF, -ENOMEM, -EAGAIN.
+// The terminal of a process that has one (else *ret is NULL), made from the message's descriptors, which it takes
+// over. One reference. -EBADF, -ENOMEM, -EAGAIN.
 struct tty;
 int boot_process_console(struct boot_message *m, struct tty **ret)
     __attribute__((warn_unused_result));

@@ -29,8 +29,8 @@ u32 client_number(const struct client *c);
 struct client *client_at(u32 number);
 struct client *client_get(u32 number, u32 generation); // NULL: it has gone
 
-// Ends those that have kept descriptors for a request that does not come: a connection whose own other end is among them
-// would never be seen to end. Returns when to look again; 0: no need.
+// Ends those that have kept descriptors for a request that does not come: a connection whose own other end is among
+// them would never be seen to end. Returns when to look again; 0: no need.
 s64 client_end_stale(s64 now);
 
 // What to poll for: the number of clients, each with its number.

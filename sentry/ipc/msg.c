@@ -154,7 +154,7 @@ static struct ipc_message *choose(struct msg_queue *q, s64 type, u32 flags)
 {
     struct ipc_message *m, *best = NULL;
     s64 place = 0;
-    list_for_each (m, &q->messages, node) {
+    list_for_each(m, &q->messages, node) {
         if (flags & MSG_COPY) {
             if (place++ == type)
                 return m;
@@ -263,7 +263,7 @@ static void remove_locked(struct ipc_ns *ns, struct msg_queue *q)
     ipc_remove_locked(&ns->msg, &q->object);
     ns->msg_bytes -= q->bytes;
     ns->msg_count -= q->count;
-    list_for_each_safe (m, tmp, &q->messages, node)
+    list_for_each_safe(m, tmp, &q->messages, node)
         arena_free(m);
     list_init(&q->messages);
     waitq_wake(&q->queue, ~0u);

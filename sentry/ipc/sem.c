@@ -106,7 +106,7 @@ static void remove_locked(struct ipc_ns *ns, struct sem_set *s)
     struct sem_undo *u, *tmp;
     ipc_remove_locked(&ns->sem, &s->object);
     ns->sem_total -= s->count;
-    list_for_each_safe (u, tmp, &s->undos, by_set) {
+    list_for_each_safe(u, tmp, &s->undos, by_set) {
         list_remove(&u->by_set);
         list_init(&u->by_set);
         u->set = NULL;
@@ -163,7 +163,7 @@ static int find_undo_locked(struct ipc_ns *ns, struct sem_set *s, struct sem_und
         *list = undo_list_new();
     if (!*list)
         return -ENOMEM;
-    list_for_each (u, &s->undos, by_set) {
+    list_for_each(u, &s->undos, by_set) {
         if (u->list != *list)
             continue;
         *ret = u;
@@ -203,7 +203,7 @@ void sem_undo_leave(struct sem_undo_list *list)
     if (ns) {
         struct sem_undo *u, *tmp;
         mutex_lock(&ns->sem.lock, RANK_FILE);
-        list_for_each_safe (u, tmp, &list->entries, by_list) {
+        list_for_each_safe(u, tmp, &list->entries, by_list) {
             if (u->set) {
                 list_remove(&u->by_set);
                 undo_set(u->set, u);
@@ -381,7 +381,7 @@ long sem_read(struct ipc_ns *ns, s32 id, u32 number, u32 command)
 static void forget_undo_locked(struct sem_set *s, u32 number)
 {
     struct sem_undo *u;
-    list_for_each (u, &s->undos, by_set)
+    list_for_each(u, &s->undos, by_set)
         u->changes[number] = 0;
 }
 

@@ -98,8 +98,8 @@ void containers_start_killed(void);
 // Takes a stopped container out of the list: its id is free, its mounts go with the last reference.
 void container_forget(struct container *c);
 
-// Signals of bailey: reach init even where it ignores them by default. To one process (of this container), to all, or to the
-// foreground group of a terminal. What ends a process ends a container that was not started.
+// Signals of bailey: reach init even where it ignores them by default. To one process (of this container), to all, or
+// to the foreground group of a terminal. What ends a process ends a container that was not started.
 int container_signal(struct container *c, struct process *p, int sig);
 void container_signal_all(struct container *c, int sig);
 

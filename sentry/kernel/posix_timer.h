@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Timers of processes: timer_create(2), setitimer(2), and the sampling of CPU clocks for CPU timers and
-// RLIMIT_CPU, which runs only while one is armed. Lock order: process->lock guards them; sched/timer.h's lock is inside.
+// RLIMIT_CPU, which runs only while one is armed. Lock order: process->lock guards them; sched/timer.h's lock is
+// inside.
 #ifndef BAILEY_SENTRY_KERNEL_POSIX_TIMER_H
 #define BAILEY_SENTRY_KERNEL_POSIX_TIMER_H
 

@@ -118,7 +118,7 @@ static bool has_below(const struct seccomp_filter *f, const struct seccomp_filte
 static struct task *find_diverged_locked(struct task *t)
 {
     struct task *o;
-    list_for_each (o, &t->process->threads, thread_node)
+    list_for_each(o, &t->process->threads, thread_node)
         if (o != t && !o->exited &&
             (o->seccomp_mode == SECCOMP_MODE_STRICT || !has_below(t->seccomp, o->seccomp)))
             return o;
@@ -128,7 +128,7 @@ static struct task *find_diverged_locked(struct task *t)
 static void sync_locked(struct task *t, struct seccomp_filter *f)
 {
     struct task *o;
-    list_for_each (o, &t->process->threads, thread_node) {
+    list_for_each(o, &t->process->threads, thread_node) {
         if (o == t || o->exited)
             continue;
         set_filter_locked(o, f);

@@ -6,7 +6,8 @@
 
 #include "sentry/kernel/task.h"
 
-// The number in a PID namespace of a process or (negative) group, whose number in the root namespace is given; 0: it is not there.
+// The number in a PID namespace of a process or (negative) group, whose number in the root namespace is given; 0: it
+// is not there.
 s32 job_pid_in(struct pid_ns *ns, s32 root);
 
 // A session whose number is `pid`, referenced; NULL.

@@ -43,8 +43,8 @@ static struct hostmap *lookup(const struct statx *st, bool writable)
     return h;
 }
 
-// The host's file systems whose files are no pages, as far as one can meet them in a bind mount. A mapping that the host
-// refuses all the same ends the process that asked for it.
+// The host's file systems whose files are no pages, as far as one can meet them in a bind mount. A mapping that the
+// host refuses all the same ends the process that asked for it.
 static bool can_map(u32 fs_type)
 {
     return fs_type != PROC_SUPER_MAGIC && fs_type != SYSFS_MAGIC && fs_type != DEBUGFS_MAGIC &&

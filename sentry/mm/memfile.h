@@ -80,8 +80,8 @@ u64 memfile_run(struct memfile *mf, u64 off, u64 limit, bool *ret_data);
 // Where the one that holds the vDSO is kept (NULL at first).
 struct memfile **memfile_vdso(void);
 
-// Bytes of host memory that it holds; that all hold; how many files there are; whether `more` bytes stay within the limit (cheap
-// unless near it).
+// Bytes of host memory that it holds; that all hold; how many files there are; whether `more` bytes stay within the
+// limit (cheap unless near it).
 u64 memfile_used(struct memfile *mf);
 u64 memfile_total_used(void);
 u32 memfile_count(void);

@@ -50,7 +50,8 @@ int mm_init(int memdir_fd, u64 memory_limit) must_check;
 // An empty address space (exec) with one platform thread, and one reference. -ENOMEM, -EAGAIN.
 int mm_new(struct mm **ret, u32 *ret_thread) must_check;
 
-// A copy-on-write copy of `parent` for fork(2), by its thread `thread` (in the sentry's hands). -ENOMEM, -EAGAIN, -ESRCH.
+// A copy-on-write copy of `parent` for fork(2), by its thread `thread` (in the sentry's hands). -ENOMEM, -EAGAIN,
+// -ESRCH.
 int mm_fork(struct mm *parent, u32 thread, struct mm **ret, u32 *ret_thread) must_check;
 
 // After a restore, for each address space once (its memory files are there again): a new stub with all
@@ -171,7 +172,8 @@ struct mm_vma_info {
     u32 prot, flags;
     u64 off;           // of start in file
     struct file *file; // a new reference for the caller, or NULL
-    char name[96];     // "[heap]", "[stack]", "[vdso]", "[anon:NAME]", "" (use the file's path), or "/dev/zero (deleted)"
+    // "[heap]", "[stack]", "[vdso]", "[anon:NAME]", "" (use the file's path), or "/dev/zero (deleted)"
+    char name[96];
     bool is_heap;
 };
 

@@ -17,8 +17,8 @@ void alarm_put(int alarm);
 
 void alarm_ring(int alarm);
 
-// Waits until one of the descriptors is ready (1), the alarm rang (0; it is quiet then), or -ETIMEDOUT. fds: with room for
-// one more. deadline as in sched_sleep.
+// Waits until one of the descriptors is ready (1), the alarm rang (0; it is quiet then), or -ETIMEDOUT. fds: with
+// room for one more. deadline as in sched_sleep.
 struct pollfd;
 int alarm_poll(int alarm, struct pollfd *fds, u32 count, s64 deadline);
 

@@ -96,8 +96,8 @@ int sched_sleep_killable(s64 deadline) must_check;
 // What the calling thread does next takes about `nsec` and does not sleep: its stub need not go to sleep for so long.
 void sched_busy(u64 nsec);
 
-// As sched_sleep, and returns 0 as soon as what is asked for (POLLIN ...; POLLERR and POLLHUP always) is there at one of
-// the host's descriptors, which stay open: with no other thread in between. -EMFILE: there is no descriptor left to
+// As sched_sleep, and returns 0 as soon as what is asked for (POLLIN ...; POLLERR and POLLHUP always) is there at one
+// of the host's descriptors, which stay open: with no other thread in between. -EMFILE: there is no descriptor left to
 // be woken by. fds: with room for one more than `count`.
 struct pollfd;
 int sched_sleep_fds(s64 deadline, struct pollfd *fds, u32 count) must_check;

@@ -66,8 +66,8 @@ void file_unref(struct file *f)
 
 // ---- transfers ---------------------------------------------------------------------------------
 
-// Large transfers of files take about 0.1 ns a byte where the pages are there, twice that where they must be made; to say
-// too much does less harm than to say too little.
+// Large transfers of files take about 0.1 ns a byte where the pages are there, twice that where they must be made; to
+// say too much does less harm than to say too little.
 #define BUSY_SIZE_MIN (32u << 10)
 
 static void announce(const struct file_ops *ops, const struct uio *u)

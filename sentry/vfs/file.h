@@ -98,8 +98,8 @@ struct file_ops {
     // lseek(2). Default when seekable: by inode size, with SEEK_DATA/HOLE as "all data".
     s64 (*seek)(struct file *f, s64 off, int whence);
 
-    // Ready events now (EPOLLIN ...). Default: EPOLLIN | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM. Must not sleep nor take a
-    // lock of a rank below RANK_TASKS (epoll calls it with its own locks held): use atomics.
+    // Ready events now (EPOLLIN ...). Default: EPOLLIN | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM. Must not sleep nor
+    // take a lock of a rank below RANK_TASKS (epoll calls it with its own locks held): use atomics.
     u32 (*ready)(struct file *f);
     // The queue that is woken when that may have changed. Default NULL: never changes (epoll_ctl: EPERM).
     struct waitq *(*queue)(struct file *f);

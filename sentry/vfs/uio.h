@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A list of buffers to read from or write to: of the guest (checked and fault-safe) or of the sentry's own.
-// Every read and write operation takes one, so that read(2), readv(2), sendfile(2), splice(2) and the loader share code.
-// Not thread-safe; lives on the stack of one call.
+// Every read and write operation takes one, so that read(2), readv(2), sendfile(2), splice(2) and the loader share
+// code. Not thread-safe; lives on the stack of one call.
 #ifndef BAILEY_SENTRY_VFS_UIO_H
 #define BAILEY_SENTRY_VFS_UIO_H
 
@@ -41,8 +41,9 @@ long uio_get(struct uio *u, void *dst, u64 n) must_check;
 long uio_zero(struct uio *u, u64 n) must_check;
 
 // Sentry pointers to the next bytes (at most `size`, at most `max` entries) for a host call to fill (write=true)
-// or read; copy-on-write is broken first where it is to be written. The number of entries, 0 at the end, -EFAULT. Does not
-// advance: call uio_advance with what was transferred. A pointer may still fault in the host (-EFAULT from the call).
+// or read; copy-on-write is broken first where it is to be written. The number of entries, 0 at the end, -EFAULT.
+// Does not advance: call uio_advance with what was transferred. A pointer may still fault in the host (-EFAULT from
+// the call).
 int uio_host_iov(struct uio *u, struct iovec *ret, int max, u64 size, bool write) must_check;
 void uio_advance(struct uio *u, u64 n);
 

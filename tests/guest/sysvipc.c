@@ -23,8 +23,8 @@ struct object {
     int kind, id;
 };
 
-// Objects outlive the case that makes them. Where they would stay on the host, a process beside the case removes them when the
-// case has ended: it is told of each by a pipe.
+// Objects outlive the case that makes them. Where they would stay on the host, a process beside the case removes them
+// when the case has ended: it is told of each by a pipe.
 static void remove_at_end(int fd)
 {
     struct object objects[64];
@@ -700,9 +700,11 @@ static void fill_queue(int id, int *ret_count)
     CHECK_EQ(errno, EAGAIN);
 }
 
+#define LONG_TEXT "more than fits, by far: the queue is full of messages of one hundred bytes each, is it not"
+
 static void send_one_more(void *arg)
 {
-    SYS(send_msg(*(int *)arg, 2, "more than fits, by far: the queue is full of messages of one hundred bytes each, is it not", 0));
+    SYS(send_msg(*(int *)arg, 2, LONG_TEXT, 0));
 }
 
 TEST(msg_full_queue)
@@ -722,7 +724,7 @@ TEST(msg_full_queue)
     t_wait_state(pid, 'S');
     receive(id, 0, 0);
     t_join(pid);
-    CHECK_STR(receive(id, 2, 0) + 0, "more than fits, by far: the queue is full of messages of one hundred bytes each, is it not");
+    CHECK_STR(receive(id, 2, 0) + 0, LONG_TEXT);
 }
 
 static void receive_later(void *arg)

@@ -4,9 +4,11 @@
 //   ctl SOCKET CONTAINER start | wait [PID] | signal N [PID] | signal-all N | ps | pause | resume | state | stats |
 //       update TASKS | destroy | winsize ROWS COLUMNS [PID] | events | stacks
 //   ctl SOCKET ID create [-p OTHER] [-h OTHER] ROOTFS ARGS...  OTHER: whose PID (hostname) namespace it shares
-//   ctl SOCKET CONTAINER exec [-t] [-T] [-u UID] [-d CWD] [-e NAME=VALUE] ARGS...  stdio is passed on; "pid N" on stderr
+//   ctl SOCKET CONTAINER exec [-t] [-T] [-u UID] [-d CWD] [-e NAME=VALUE] ARGS...  stdio is passed on; "pid N" on
+// stderr
 //
-// Prints the reply's text, or "error N text" on stderr with status 255; the wait status of wait and exec becomes its own.
+// Prints the reply's text, or "error N text" on stderr with status 255; the wait status of wait and exec becomes its
+// own.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

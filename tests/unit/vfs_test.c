@@ -691,7 +691,8 @@ static void step_fd(struct model *m)
         int whence = (int)rnd(3);
         struct stat st;
         if (fstat(h, &st) == 0 && S_ISREG(st.st_mode))
-            same(m, "lseek", "", RAW(SYS_lseek, h, (long)off - 5000, whence), CALL(lseek, o, (u64)((s64)off - 5000), (u64)whence));
+            same(m, "lseek", "", RAW(SYS_lseek, h, (long)off - 5000, whence),
+                 CALL(lseek, o, (u64)((s64)off - 5000), (u64)whence));
         break;
     }
     default: {

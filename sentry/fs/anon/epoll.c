@@ -301,8 +301,8 @@ static int nest_check(struct epoll_state *st, struct epoll *outer, struct epoll 
 
 // ---- epoll_ctl ------------------------------------------------------------------------------------
 
-// After an item was added or changed: is it ready already? The host tells that itself of those that it watches. ep->lock
-// held. Wakes nobody itself.
+// After an item was added or changed: is it ready already? The host tells that itself of those that it watches.
+// ep->lock held. Wakes nobody itself.
 static bool item_check(struct epoll_item *it)
 {
     return !it->hosted && (file_ready(it->file) & events_of(it)) && item_queue(it);

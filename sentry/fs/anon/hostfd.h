@@ -48,8 +48,8 @@ int hostfd_arm(u32 handle, u32 events);
 // moment of asking is reported too. 0, -ENOMEM, -ESTALE. Takes no lock but a spinlock.
 int hostfd_arm_edge(u32 handle, u32 events);
 
-// From a callback: nobody waits on `q` for this descriptor, so let it rest. Not so, and it stays armed, if somebody does by
-// now: who joins the queue first and arms afterwards misses nothing.
+// From a callback: nobody waits on `q` for this descriptor, so let it rest. Not so, and it stays armed, if somebody
+// does by now: who joins the queue first and arms afterwards misses nothing.
 void hostfd_rest(u32 handle, struct waitq *q);
 
 // Ends a watch, closes the descriptor; returns when no callback of it runs any more. Not from a callback.

@@ -145,7 +145,8 @@ int hostfd_arm(u32 handle, u32 events)
 static int edge_control(struct watch *w, u32 events)
 {
     struct epoll_event ev = {.events = events | EPOLLET, .data.u64 = w->handle};
-    int r = host_epoll_ctl(poller_fd, __atomic_load_n(&w->added, __ATOMIC_RELAXED) ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, w->fd, &ev);
+    bool added = __atomic_load_n(&w->added, __ATOMIC_RELAXED);
+    int r = host_epoll_ctl(poller_fd, added ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, w->fd, &ev);
     if (!r) {
         __atomic_store_n(&w->added, 1, __ATOMIC_RELAXED);
         __atomic_store_n(&w->edge, events, __ATOMIC_SEQ_CST);

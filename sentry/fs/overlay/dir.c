@@ -147,7 +147,8 @@ static int overlay_link(struct inode *dir, const struct name *name, struct inode
     return r;
 }
 
-// Takes a name out of the upper directory and hides the lower one; upper_dir locked. `upper`: what the upper layer has there.
+// Takes a name out of the upper directory and hides the lower one; upper_dir locked. `upper`: what the upper layer
+// has there.
 static int remove_upper(struct inode *upper_dir, const struct name *name, struct inode *upper,
                         bool is_dir, bool hide)
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// /proc/PID/net and /proc/sys/net: what the host says of the sandbox's network namespace (socket/netdir.h), passed on. The
-// former is a list of known files; the latter a tree that differs from kernel to kernel, so its names are the
+// /proc/PID/net and /proc/sys/net: what the host says of the sandbox's network namespace (socket/netdir.h), passed
+// on. The former is a list of known files; the latter a tree that differs from kernel to kernel, so its names are the
 // host's. An inode stands for a path there by its number in a table of all paths that were ever looked up.
 //
 // Lock order: the table's lock is RANK_LEAF.

@@ -20,16 +20,16 @@
 // be mapped or grow past TMPFS_ARENA_MAX), and the memory that "size=50%" is meant of, in bytes.
 void tmpfs_init(int memdir_fd, u64 memory);
 
-// A new memfd (memfd_create(2)): flags of the call are checked here. The file is open for reading and writing. `name` has at
-// most 249 bytes. -EINVAL, -ENOMEM, -ENFILE.
+// A new memfd (memfd_create(2)): flags of the call are checked here. The file is open for reading and writing. `name`
+// has at most 249 bytes. -EINVAL, -ENOMEM, -ENFILE.
 int tmpfs_memfd_new(const char *name, u32 flags, struct file **ret) must_check;
 
 // F_ADD_SEALS and F_GET_SEALS: -EINVAL when the file cannot have seals, -EPERM, -EBUSY.
 long tmpfs_add_seals(struct file *f, u32 seals) must_check;
 long tmpfs_get_seals(struct file *f) must_check;
 
-// For snapshots, while everything is stopped. Calls `visit` with each file that has moved to the host and its descriptor,
-// until it returns an error; and after a restore, makes such a file an empty one on the host again: its
+// For snapshots, while everything is stopped. Calls `visit` with each file that has moved to the host and its
+// descriptor, until it returns an error; and after a restore, makes such a file an empty one on the host again: its
 // descriptor (borrowed), or -errno.
 int tmpfs_host_files_each(int (*visit)(void *arg, struct inode *i, int fd), void *arg) must_check;
 int tmpfs_host_file_revive(struct inode *i) must_check;

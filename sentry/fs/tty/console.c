@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Consoles: a terminal whose other side is a pair of host descriptors. The poller feeds what is
-// typed to the line discipline; a thread of its own for each console writes what is printed, since writing to a terminal of the
-// host may block and O_NONBLOCK may not be set on a description that others share.
+// typed to the line discipline; a thread of its own for each console writes what is printed, since writing to a
+// terminal of the host may block and O_NONBLOCK may not be set on a description that others share.
 #include <asm/termios.h>
 #include <fcntl.h>
 #include <limits.h>
