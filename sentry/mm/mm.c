@@ -93,6 +93,7 @@ int mm_revive(struct mm *mm, u32 *ret_thread)
     int err = platform_as_new(&mm->as, ret_thread);
     if (err)
         return err;
+    platform_as_restored(mm->as);
     mm_lock(mm);
     memset(mm->slots, 0, sizeof(mm->slots));
     list_for_each(b, &mm->backings, node)

@@ -62,6 +62,7 @@ struct pt_space {
     u32 thread_count, thread_capacity;
     struct pt_thread *parked; // lock
     struct pt_rewrite *rewrite; // lock: rewrite.c
+    bool restored;              // its text may have been rewritten before its process came to be
     bool no_fast;               // atomic: the guest has set GS: no more rewriting
     struct pt_space *next;      // free list
     struct pt_space *pid_next;  // reap_lock: hash of pids
@@ -197,6 +198,10 @@ void pt_fp_reset(struct pt_thread *thread);
 
 // rewrite.c: called with the registers of a call that trapped.
 void pt_rewrite_trapped(struct pt_thread *thread, const struct user_regs *regs);
+static inline bool pt_rewrite_is_used(const struct pt_space *space)
+{
+    return __atomic_load_n(&space->rewrite, __ATOMIC_ACQUIRE) || space->restored;
+}
 // Leads a rip in instructions that were moved to where they are now.
 void pt_rewrite_fix(struct pt_space *space, u64 *rip);
 void pt_rewrite_free(struct pt_space *space);

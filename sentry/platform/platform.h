@@ -66,6 +66,10 @@ int platform_as_new(u32 *ret_as, u32 *ret_thread) must_check;
 // copy-on-write; shared ones are shared. Waits. -ENOMEM, -EAGAIN, -ESRCH (dead).
 int platform_as_fork(u32 thread, u32 *ret_as, u32 *ret_thread) must_check;
 
+// The address space is a restored one: what was rewritten in its text is known from the text alone.
+// Before any of its threads runs.
+void platform_as_restored(u32 as);
+
 // Ends the host process (SIGKILL): every platform_switch in it returns PLATFORM_DEAD, now or next time.
 // The handles remain. For use while threads may be inside.
 void platform_as_kill(u32 as);

@@ -282,10 +282,57 @@ void pt_rewrite_trapped(struct pt_thread *t, const struct user_regs *regs)
     mutex_unlock(&s->lock);
 }
 
+// Finds by the text alone where the instructions are that a jump at `site` has taken the place of.
+// 0: none.
+static u64 moved_by(struct pt_space *s, u64 site)
+{
+    u8 jump[JUMP_SIZE], code[TRAMPOLINE_SIZE];
+    u64 end = site + 2;
+    s32 distance;
+
+    if (platform_hook_read_text(s->handle, site, jump, JUMP_SIZE) != JUMP_SIZE || jump[0] != 0xe9)
+        return 0;
+    memcpy(&distance, jump + 1, sizeof(distance));
+    u64 target = site + JUMP_SIZE + (u64)(s64)distance;
+    long n = platform_hook_read_text(s->handle, target, code, sizeof(code));
+    // The site's end, then the instruction: see rewrite_plan.
+    for (long at = 0; at + 10 <= n; at++)
+        if (!memcmp(code + at, &end, 8) && code[at + 8] == 0x0f && code[at + 9] == 0x05)
+            return target + (u64)at + 10;
+    return 0;
+}
+
+static void fix_restored(struct pt_space *s, u64 *rip)
+{
+    if (*rip < PAGE_SIZE || *rip >= PLATFORM_GUEST_TOP)
+        return;
+    for (u64 past = 0; past < JUMP_SIZE - 2; past++) {
+        u64 after = moved_by(s, *rip - past - 2);
+        if (after) {
+            *rip = after + past;
+            return;
+        }
+    }
+}
+
+void platform_as_restored(u32 as)
+{
+    struct pt_space *s = pt_space_get(as);
+    if (!s)
+        return;
+    mutex_lock_nested(&s->lock, RANK_LEAF);
+    if (s->rewrite)
+        __atomic_store_n(&s->rewrite->moved_count, 0, __ATOMIC_RELEASE);
+    s->restored = true;
+    mutex_unlock(&s->lock);
+}
+
 void pt_rewrite_fix(struct pt_space *s, u64 *rip)
 {
-    struct pt_rewrite *w = s->rewrite;
-    u32 count = __atomic_load_n(&w->moved_count, __ATOMIC_ACQUIRE);
+    struct pt_rewrite *w = __atomic_load_n(&s->rewrite, __ATOMIC_ACQUIRE);
+    if (s->restored && platform_hook_read_text)
+        fix_restored(s, rip);
+    u32 count = w ? __atomic_load_n(&w->moved_count, __ATOMIC_ACQUIRE) : 0;
     for (u32 i = 0; i < count; i++)
         if (*rip >= w->moved[i].rip && *rip < w->moved[i].rip + JUMP_SIZE - 2) {
             *rip = w->moved[i].after + (*rip - w->moved[i].rip);
@@ -321,4 +368,5 @@ void pt_rewrite_fork(struct pt_space *parent, struct pt_space *child)
     }
     mutex_unlock(&parent->lock);
     child->rewrite = w;
+    child->restored = parent->restored;
 }

@@ -126,7 +126,7 @@ int platform_as_fork(u32 thread, u32 *ret_as, u32 *ret_thread)
     if (r < 0)
         return r;
     struct pt_space *child = pt_space_get(*ret_as);
-    if (child && __atomic_load_n(&t->space->rewrite, __ATOMIC_ACQUIRE))
+    if (child && pt_rewrite_is_used(t->space))
         pt_rewrite_fork(t->space, child);
     return 0;
 }

@@ -397,7 +397,7 @@ static void write_regs(struct pt_thread *t, const struct user_regs *regs, bool a
         return;
     }
     t->ctx->regs = *regs;
-    if (unlikely(__atomic_load_n(&t->space->rewrite, __ATOMIC_ACQUIRE)))
+    if (unlikely(pt_rewrite_is_used(t->space)))
         pt_rewrite_fix(t->space, &t->ctx->regs.rip);
 }
 

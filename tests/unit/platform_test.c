@@ -612,6 +612,13 @@ static void run_form(void *fn, bool rewritten)
     g.flags = PLATFORM_REGS_ALL;
     guest_syscall(&g);
     assert_int_equal(g.regs.rdi, count);
+    // After a restore it is found by the text where the instructions behind the site have gone.
+    g.regs.rax = 77;
+    g.flags = PLATFORM_REGS_ALL;
+    platform_as_restored(g.as);
+    guest_syscall(&g);
+    assert_int_equal(g.regs.rdi, ++count);
+    assert_int_equal(g.regs.rip, site);
     // The guest's own GS: everything goes by traps.
     g.regs.gs_base = GUEST_DATA;
     g.regs.rax = 77;
