@@ -66,8 +66,10 @@ int boot_container_new(const struct boot_message *m, struct task **ret)
         r = set_id_map(&c->gid_map, m->gid_maps, m->gid_map_count);
     if (!r)
         r = boot_process_new(c, true, &m->process, ret);
-    if (r)
+    if (r) {
         boot_explain("cannot make the first process: error %d", -r);
+        container_forget(c);
+    }
     return r;
 }
 

@@ -42,17 +42,31 @@ struct container *container_ref(struct container *c)
     return c;
 }
 
+// All that leads back to it or takes locks to let go of.
+static void release_parts(struct container *c)
+{
+    struct process *init = c->init;
+    struct tty *console = c->console;
+    struct mount_ns *mounts = c->mounts;
+    struct ipc_ns *ipc = c->ipc;
+    c->init = NULL;
+    c->console = NULL;
+    c->mounts = NULL;
+    c->ipc = NULL;
+    process_unref(init);
+    ipc_ns_unref(ipc);
+    mount_ns_unref(mounts);
+    if (console)
+        tty_unref(console);
+}
+
 void container_unref(struct container *c)
 {
     if (!c || !ref_put(&c->ref))
         return;
-    process_unref(c->init);
+    // What else it held has gone with container_forget: this may be under locks.
     pid_ns_unref(c->pid_ns);
     uts_ns_unref(c->uts);
-    ipc_ns_unref(c->ipc);
-    mount_ns_unref(c->mounts);
-    if (c->console)
-        tty_unref(c->console);
     arena_free(c->uid_map);
     arena_free(c->gid_map);
     arena_free(c->id);
@@ -103,6 +117,7 @@ int container_new(const char *id, const struct container_like *like, struct cont
     c->ipc = like->ipc ? ipc_ns_ref(like->ipc->ipc) : ipc_ns_new();
     c->task_limit = the_kernel->task_limit;
     if (!c->id || !c->pid_ns || !c->uts || !c->ipc) {
+        release_parts(c);
         container_unref(c);
         return -ENOMEM;
     }
@@ -113,10 +128,12 @@ int container_new(const char *id, const struct container_like *like, struct cont
     else
         list_push(&the_kernel->containers, &c->node);
     mutex_unlock(&the_kernel->tasks_lock);
-    if (r)
-        container_unref(c);
-    else
+    if (!r) {
         *ret = c;
+        return 0;
+    }
+    release_parts(c);
+    container_unref(c);
     return r;
 }
 
@@ -285,8 +302,10 @@ void container_forget(struct container *c)
     bool listed = !list_empty(&c->node);
     list_remove(&c->node);
     mutex_unlock(&the_kernel->tasks_lock);
-    if (listed)
-        container_unref(c);
+    if (!listed)
+        return;
+    release_parts(c);
+    container_unref(c);
 }
 
 // ---- signals -------------------------------------------------------------------------------------
@@ -385,8 +404,11 @@ static void kill_others_locked(struct process *ended)
 void container_process_ended_locked(struct process *p)
 {
     struct container *c = p->container;
-    if (p->is_init)
+    if (p->is_init) {
         c->pid_ns->ended = 1;
+        process_unref(c->pid_ns->init); // not the last reference
+        c->pid_ns->init = NULL;
+    }
     if (p == c->init) {
         c->init_ended = 1;
         c->exit_status = p->exit_status;

@@ -41,7 +41,7 @@ struct container {
     struct id_map *uid_map, *gid_map; // user_namespaces(7), as /proc shows them; NULL: the identity
     u32 task_limit;          // new tasks beyond it meet EAGAIN (atomic)
 
-    struct process *init;    // referenced; NULL before it is made
+    struct process *init;    // referenced; NULL before it is made and when the container is forgotten
     struct task *waiting;    // created: init's task, which no thread runs yet
     u32 task_count;          // live tasks
     u32 parked;              // tasks that are parked, for whatever reason
@@ -95,7 +95,8 @@ int container_start(struct container *c) must_check;
 // Lets those go that were killed before they were started. No locks.
 void containers_start_killed(void);
 
-// Takes a stopped container out of the list: its id is free, its mounts go with the last reference.
+// Takes a stopped container out of the list: its id is free, and what it has is let go. No locks. Only by the control
+// thread, which is the only one that finds containers by their id.
 void container_forget(struct container *c);
 
 // Signals of bailey: reach init even where it ignores them by default. To one process (of this container), to all, or
