@@ -72,7 +72,8 @@ int ocirt_error_code(const struct ocirt_error *e)
 
 const char *ocirt_error_message(const struct ocirt_error *e)
 {
-    return e->message ? e->message : e->code ? strerrordesc_np(-e->code) : "";
+    return e->message ? e->message : e->code ? strerrordesc_np(-e->code)
+                                             : "";
 }
 
 int ocirt_error_exit_status(const struct ocirt_error *e)

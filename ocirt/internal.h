@@ -153,7 +153,7 @@ struct oi_call {
     int out_fd, err_fd; // read ends, or -1
     struct oi_buf out;  // standard output
     struct oi_buf tail; // the end of both
-    bool by_piece; // read a piece at a time: the reader uses it up in between
+    bool by_piece;      // read a piece at a time: the reader uses it up in between
     size_t printed;
     struct ocirt_exit exit;
 };

@@ -134,7 +134,8 @@ int ocirt_io_new_fifos(const char *in, const char *out, const char *err, struct 
 
 static int index_of(enum ocirt_stream stream)
 {
-    return stream == OCIRT_STDIN ? 0 : stream == OCIRT_STDOUT ? 1 : 2;
+    return stream == OCIRT_STDIN ? 0 : stream == OCIRT_STDOUT ? 1
+                                                              : 2;
 }
 
 int ocirt_io_fd(const struct ocirt_io *io, enum ocirt_stream stream)

@@ -74,8 +74,12 @@ const char *ocirt_error_log(const struct ocirt_error *e);
 
 // ---- The client ----
 
-enum ocirt_log_format { OCIRT_LOG_NONE = 0, OCIRT_LOG_JSON = 1, OCIRT_LOG_TEXT = 2 };
-enum ocirt_rootless { OCIRT_ROOTLESS_AUTO = 0, OCIRT_ROOTLESS_TRUE = 1, OCIRT_ROOTLESS_FALSE = 2 };
+enum ocirt_log_format { OCIRT_LOG_NONE = 0,
+                        OCIRT_LOG_JSON = 1,
+                        OCIRT_LOG_TEXT = 2 };
+enum ocirt_rootless { OCIRT_ROOTLESS_AUTO = 0,
+                      OCIRT_ROOTLESS_TRUE = 1,
+                      OCIRT_ROOTLESS_FALSE = 2 };
 
 // A client of `command`, a path or a name that is looked for in PATH at each call. NULL when out of
 // memory.
@@ -91,7 +95,7 @@ int ocirt_set_log_format(struct ocirt *rt, enum ocirt_log_format format); // --l
 int ocirt_set_debug(struct ocirt *rt, bool on);                           // --debug
 int ocirt_set_systemd_cgroup(struct ocirt *rt, bool on);                  // --systemd-cgroup
 int ocirt_set_rootless(struct ocirt *rt, enum ocirt_rootless rootless);   // --rootless=
-int ocirt_add_arg(struct ocirt *rt, const char *arg); // after the others, in order
+int ocirt_add_arg(struct ocirt *rt, const char *arg);                     // after the others, in order
 
 // The directory that the runtime starts in (default: the caller's), and variables added to its
 // environment as "NAME=value" (which is the caller's without NOTIFY_SOCKET).
@@ -326,7 +330,9 @@ const char *ocirt_doc_text(const struct ocirt_doc *doc);
 
 // ---- Standard streams ----
 
-enum ocirt_stream { OCIRT_STDIN = 1, OCIRT_STDOUT = 2, OCIRT_STDERR = 4 };
+enum ocirt_stream { OCIRT_STDIN = 1,
+                    OCIRT_STDOUT = 2,
+                    OCIRT_STDERR = 4 };
 
 // Pipes for the streams in `streams` (a sum), their child's ends owned by uid and gid (-1: leave);
 // /dev/null for the others.

@@ -42,12 +42,12 @@ static const struct {
     {OCIRT_STATUS_FD, "--status-fd"},
 };
 
-#define CRIU_OPTIONS                                                                               \
-    OCIRT_IMAGE_PATH, OCIRT_WORK_PATH, OCIRT_PARENT_PATH, OCIRT_TCP_ESTABLISHED,                   \
-        OCIRT_EXT_UNIX_SK, OCIRT_SHELL_JOB, OCIRT_PAGE_SERVER, OCIRT_FILE_LOCKS,                   \
+#define CRIU_OPTIONS                                                             \
+    OCIRT_IMAGE_PATH, OCIRT_WORK_PATH, OCIRT_PARENT_PATH, OCIRT_TCP_ESTABLISHED, \
+        OCIRT_EXT_UNIX_SK, OCIRT_SHELL_JOB, OCIRT_PAGE_SERVER, OCIRT_FILE_LOCKS, \
         OCIRT_CGROUPS_MODE, OCIRT_EMPTY_NS, OCIRT_LAZY_PAGES
-#define CREATE_OPTIONS                                                                             \
-    OCIRT_PID_FILE, OCIRT_CONSOLE_SOCKET, OCIRT_PIDFD_SOCKET, OCIRT_NO_PIVOT,                      \
+#define CREATE_OPTIONS                                                        \
+    OCIRT_PID_FILE, OCIRT_CONSOLE_SOCKET, OCIRT_PIDFD_SOCKET, OCIRT_NO_PIVOT, \
         OCIRT_NO_NEW_KEYRING, OCIRT_DETACH, OCIRT_EXTRA_FD
 
 static const struct {

@@ -26,8 +26,9 @@ char *const *ocirt_command_argv(const struct ocirt_command *command)
     return command->argv;
 }
 
-// As fork, with a pidfd (clone(2), CLONE_PIDFD): there is no moment in which the child could be reaped and its number
-// be given to another before it has one. Not clone3, which sandboxes and valgrind refuse.
+// As fork, with a pidfd (clone(2), CLONE_PIDFD): there is no moment in which the child could be
+// reaped and its number be given to another before it has one. Not clone3, which sandboxes and
+// valgrind refuse.
 static pid_t fork_pidfd(int *ret_pidfd)
 {
     return (pid_t)syscall(SYS_clone, CLONE_PIDFD | SIGCHLD, NULL, ret_pidfd, NULL, NULL);
@@ -55,7 +56,7 @@ static int set_up_child(const struct ocirt_command *c, pid_t parent, int *report
         if ((moved[i] = fcntl(c->fds[i], F_DUPFD_CLOEXEC, first_free)) < 0)
             return errno;
     for (size_t i = 0; i < c->fd_count; i++)
-        if (dup2(moved[i], (int)i) < 0)
+        if (syscall(SYS_dup3, moved[i], (int)i, 0) < 0)
             return errno;
     syscall(SYS_close_range, first_free, ~0U, CLOSE_RANGE_CLOEXEC);
     return 0;

@@ -119,7 +119,8 @@ static int64_t now_ns(void)
 
 struct oi_deadline oi_deadline_of(const struct ocirt *rt, const struct ocirt_options *o)
 {
-    int timeout = o && o->has_timeout ? o->timeout : rt ? rt->timeout : -1;
+    int timeout = o && o->has_timeout ? o->timeout : rt ? rt->timeout
+                                                        : -1;
     return (struct oi_deadline){
         .end = timeout < 0 ? -1 : now_ns() + (int64_t)timeout * 1000000,
         .cancel_fd = o ? o->cancel_fd : -1,

@@ -14,8 +14,13 @@
 #include "metrics.pb-c.h"
 #include "shim/log.h"
 
-enum { MEMORY, CPU, CPUACCT, PIDS, BLKIO };
-static const char *const controllers[CGROUP_CONTROLLERS] = {"memory", "cpu", "cpuacct", "pids", "blkio"};
+enum { MEMORY,
+       CPU,
+       CPUACCT,
+       PIDS,
+       BLKIO };
+static const char *const controllers[CGROUP_CONTROLLERS] = {"memory", "cpu", "cpuacct", "pids",
+                                                            "blkio"};
 
 #define ROOT "/sys/fs/cgroup"
 #define TEXT_MAX 16384
@@ -110,7 +115,8 @@ void cgroup_join(const char *path, pid_t pid)
     char file[4096], number[16];
     int n = snprintf(number, sizeof(number), "%d", (int)pid);
     for (int i = -1; i < CGROUP_CONTROLLERS; i++) {
-        snprintf(file, sizeof(file), ROOT "/%s/%s/cgroup.procs", i < 0 ? "." : controllers[i], path);
+        snprintf(file, sizeof(file), ROOT "/%s/%s/cgroup.procs", i < 0 ? "." : controllers[i],
+                 path);
         int fd = open(file, O_WRONLY | O_CLOEXEC);
         if (fd < 0)
             continue;
@@ -183,7 +189,8 @@ static void read_blkio(struct blkio *b, const char *dir, const char *name)
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         unsigned long long major, minor, value;
         size_t i = b->count;
-        if (i == BLKIO_MAX || sscanf(line, "%llu:%llu %15s %llu", &major, &minor, b->ops[i], &value) != 4)
+        if (i == BLKIO_MAX ||
+            sscanf(line, "%llu:%llu %15s %llu", &major, &minor, b->ops[i], &value) != 4)
             continue;
         pb__blkio_entry1__init(&b->entries[i]);
         b->entries[i].op = b->ops[i];
@@ -206,7 +213,8 @@ static bool metrics1(const struct cgroup *g, struct bytes *ret)
     Pb__MemoryEntry1 entries[4];
     Pb__MemoryOomControl1 oom = PB__MEMORY_OOM_CONTROL1__INIT;
     Pb__Blkio1 io = PB__BLKIO1__INIT;
-    static const char *const prefixes[4] = {"memory", "memory.memsw", "memory.kmem", "memory.kmem.tcp"};
+    static const char *const prefixes[4] = {"memory", "memory.memsw", "memory.kmem",
+                                            "memory.kmem.tcp"};
     Pb__MemoryEntry1 **slots[4] = {&memory.usage, &memory.swap, &memory.kernel, &memory.kernel_tcp};
     const uint64_t tick_ns = 1000000000 / (uint64_t)sysconf(_SC_CLK_TCK);
     struct blkio *bytes = calloc(2, sizeof(*bytes));
@@ -387,7 +395,8 @@ void oom_start(struct oom_watch *o, const struct cgroup *g, void (*killed)(struc
         return;
     o->cgroup = g;
     o->killed = killed;
-    read_text(g->paths[MEMORY], g->unified ? "memory.events" : "memory.oom_control", text, sizeof(text));
+    read_text(g->paths[MEMORY], g->unified ? "memory.events" : "memory.oom_control", text,
+              sizeof(text));
     o->kills = field(text, "oom_kill");
     int fd = g->unified ? open_events2(g->paths[MEMORY]) : open_events1(g->paths[MEMORY]);
     if (fd < 0)

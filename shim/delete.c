@@ -41,7 +41,8 @@ static struct ocirt *make_client(const char *bundle)
         return NULL;
     snprintf(path, sizeof(path), "%s/options.json", bundle);
     json_object *options = json_object_from_file(path);
-    struct ocirt *rt = options && json_object_object_get_ex(options, "root", &value) ? ocirt_new(binary) : NULL;
+    struct ocirt *rt =
+        options && json_object_object_get_ex(options, "root", &value) ? ocirt_new(binary) : NULL;
     if (rt) {
         snprintf(root, sizeof(root), "%s/%s", json_object_get_string(value), shim.namespace_name);
         ocirt_set_root(rt, root);
@@ -66,7 +67,8 @@ static void delete_in_runtime(const char *bundle)
     struct ocirt_error *e = ocirt_error_new();
     if (rt && force && e) {
         ocirt_options_set_flag(force, OCIRT_FORCE, true);
-        if (ocirt_delete(rt, shim.id, force, e) < 0 && !strstr(ocirt_error_message(e), "does not exist"))
+        if (ocirt_delete(rt, shim.id, force, e) < 0 &&
+            !strstr(ocirt_error_message(e), "does not exist"))
             fprintf(stderr, "%s\n", ocirt_error_message(e));
     }
     ocirt_error_free(e);
@@ -79,7 +81,8 @@ static void remove_dead_socket(const char *bundle)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     char address[256];
-    if (!read_line(bundle, "address", address, sizeof(address)) || strncmp(address, "unix://", 7) != 0)
+    if (!read_line(bundle, "address", address, sizeof(address)) ||
+        strncmp(address, "unix://", 7) != 0)
         return;
     snprintf(a.sun_path, sizeof(a.sun_path), "%.107s", address + 7);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);

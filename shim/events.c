@@ -27,7 +27,7 @@ struct event {
     struct event *next;
     char topic[32];
     unsigned refused;
-    struct bytes any; // the packed event
+    struct bytes any;     // the packed event
     struct bytes request; // the packed ForwardRequest
 };
 
@@ -87,9 +87,11 @@ static void try_later(void)
 static void handle_answer(const struct ttrpc_header *h)
 {
     Pb__Response *r = pb__response__unpack(NULL, h->size, in.data + TTRPC_HEADER);
-    int code = !r ? -1 : r->status ? r->status->code : 0;
+    int code = !r ? -1 : r->status ? r->status->code
+                                   : 0;
     if (code && queue)
-        log_error("event %s is refused: %s", queue->topic, r && r->status ? r->status->message : "?");
+        log_error("event %s is refused: %s", queue->topic,
+                  r && r->status ? r->status->message : "?");
     if (r)
         pb__response__free_unpacked(r, NULL);
     bytes_cut(&in, TTRPC_HEADER + h->size);
@@ -193,7 +195,8 @@ static void send_by_socket(void)
     timer_set(&timer, ANSWER_MS);
 }
 
-// ---- By the binary: CONTAINERD --address A publish --topic T --namespace N, the event on its standard input ----
+// ---- By the binary: CONTAINERD --address A publish --topic T --namespace N, the event on its
+// standard input ----
 
 struct publish_job {
     struct job job;
@@ -209,9 +212,15 @@ static void run_publish(struct job *j)
     int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
     int fds[3] = {p->input, null, null};
     snprintf(topic, sizeof(topic), "%s", p->topic);
-    char *argv[] = {(char *)config.publish_binary, (char *)"--address", (char *)config.address,
-                    (char *)"publish", (char *)"--topic", topic, (char *)"--namespace",
-                    (char *)config.namespace_name, NULL};
+    char *argv[] = {(char *)config.publish_binary,
+                    (char *)"--address",
+                    (char *)config.address,
+                    (char *)"publish",
+                    (char *)"--topic",
+                    topic,
+                    (char *)"--namespace",
+                    (char *)config.namespace_name,
+                    NULL};
     int status;
     p->good = null >= 0 && reaper_run(argv, fds, 3, ANSWER_MS, &status) == 0 && status == 0;
     if (null >= 0)

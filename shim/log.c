@@ -18,7 +18,8 @@ void log_open(const char *path, bool debug)
 {
     struct stat st;
     bool fifo = stat(path, &st) == 0 && S_ISFIFO(st.st_mode);
-    // A FIFO is opened for both sides: there is no moment without a reader, and writing never waits.
+    // A FIFO is opened for both sides: there is no moment without a reader, and writing never
+    // waits.
     int flags = fifo ? O_RDWR | O_NONBLOCK : O_WRONLY | O_APPEND | O_CREAT | O_NOCTTY;
     int fd = open(path, flags | O_CLOEXEC, 0600);
     debug_on = debug;
@@ -50,14 +51,14 @@ static void write_line(const char *level, const char *fmt, va_list ap)
         return; // nowhere left to say it
 }
 
-#define LOG_FUNCTION(name, level, condition)                                                       \
-    void name(const char *fmt, ...)                                                                \
-    {                                                                                              \
-        va_list ap;                                                                                \
-        va_start(ap, fmt);                                                                         \
-        if (condition)                                                                             \
-            write_line(level, fmt, ap);                                                            \
-        va_end(ap);                                                                                \
+#define LOG_FUNCTION(name, level, condition) \
+    void name(const char *fmt, ...)          \
+    {                                        \
+        va_list ap;                          \
+        va_start(ap, fmt);                   \
+        if (condition)                       \
+            write_line(level, fmt, ap);      \
+        va_end(ap);                          \
     }
 
 LOG_FUNCTION(log_debug, "debug", debug_on)

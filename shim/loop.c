@@ -199,8 +199,8 @@ int loop_init(void)
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (epoll_fd < 0)
         return -errno;
-    wake = (struct watch){.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .events = EPOLLIN,
-                          .ready = finish_jobs};
+    wake = (struct watch){
+        .fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), .events = EPOLLIN, .ready = finish_jobs};
     return wake.fd < 0 ? -errno : watch_start(&wake);
 }
 

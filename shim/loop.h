@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The shim's one event loop (epoll(7)), and its threads.
 //
-// Everything of the shim's state belongs to the main thread, so there are no locks over it: the loop runs callbacks of
-// descriptors and timers there. What takes long (commands of the runtime, mounts) is a job: its `run` is called in
-// a worker thread, which may touch nothing but the job, and then its `done` in the main thread.
+// Everything of the shim's state belongs to the main thread, so there are no locks over it: the
+// loop runs callbacks of descriptors and timers there. What takes long (commands of the runtime,
+// mounts) is a job: its `run` is called in a worker thread, which may touch nothing but the job,
+// and then its `done` in the main thread.
 #ifndef BAILEY_SHIM_LOOP_H
 #define BAILEY_SHIM_LOOP_H
 
@@ -25,7 +26,8 @@ int loop_init(void);
 void loop_run(void); // until loop_stop
 void loop_stop(void);
 
-// fd, events and ready are set. Returns 0 or a negative errno (-EPERM: a file, which cannot be watched).
+// fd, events and ready are set. Returns 0 or a negative errno (-EPERM: a file, which cannot be
+// watched).
 int watch_start(struct watch *w);
 int watch_change(struct watch *w, uint32_t events);
 void watch_stop(struct watch *w);

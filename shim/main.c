@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// containerd-shim-bailey-v1 -namespace NS -address A -publish-binary B -id ID [-bundle DIR] [-debug] start|delete
+// containerd-shim-bailey-v1 -namespace NS -address A -publish-binary B -id ID [-bundle DIR]
+// [-debug] start|delete
 //
-// `start` leaves a server behind (one for all containers of a pod) and prints its address; `delete` cleans up after a
-// server that has died. Both are run by containerd with the bundle as working directory.
+// `start` leaves a server behind (one for all containers of a pod) and prints its address; `delete`
+// cleans up after a server that has died. Both are run by containerd with the bundle as working
+// directory.
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -22,7 +24,8 @@
 
 static int usage(void)
 {
-    fputs("usage: containerd-shim-bailey-v1 -namespace NS -address ADDRESS [-publish-binary PATH] -id ID "
+    fputs("usage: containerd-shim-bailey-v1 -namespace NS -address ADDRESS [-publish-binary PATH] "
+          "-id ID "
           "[-bundle DIR] [-debug] start|delete\n"
           "       containerd-shim-bailey-v1 -v | -info\n"
           "It is run by containerd, for containers of runtime io.containerd.bailey.v1.\n",
@@ -30,7 +33,8 @@ static int usage(void)
     return 2;
 }
 
-// "-name value", "-name=value", with one dash or two. Returns NULL when the argument is not this flag.
+// "-name value", "-name=value", with one dash or two. Returns NULL when the argument is not this
+// flag.
 static char *flag_value(char **argv, int *i, const char *name)
 {
     char *arg = argv[*i];
@@ -102,8 +106,10 @@ static void open_log(void)
 // The server, until the Shutdown request.
 int shim_serve(int listener)
 {
-    struct events_config events = {.namespace_name = shim.namespace_name, .ttrpc_address = shim.ttrpc_address,
-                                   .publish_binary = shim.publish_binary, .address = shim.containerd_address};
+    struct events_config events = {.namespace_name = shim.namespace_name,
+                                   .ttrpc_address = shim.ttrpc_address,
+                                   .publish_binary = shim.publish_binary,
+                                   .address = shim.containerd_address};
     // One heap for all threads, given back as it gets free: an idle shim is small.
     mallopt(M_ARENA_MAX, 1);
     mallopt(M_TRIM_THRESHOLD, 64 * 1024);
@@ -133,10 +139,12 @@ int main(int argc, char **argv)
     if (a.version || a.info) {
         printf("containerd-shim-bailey-v1 version %s\n", BAILEY_VERSION);
         if (a.info)
-            puts("runtime: io.containerd.bailey.v1\nservice: containerd.task.v2.Task, containerd.task.v3.Task");
+            puts("runtime: io.containerd.bailey.v1\nservice: containerd.task.v2.Task, "
+                 "containerd.task.v3.Task");
         return 0;
     }
-    if (!*shim.namespace_name || !*shim.id || !a.action || strchr(shim.id, '/') || strchr(shim.namespace_name, '/'))
+    if (!*shim.namespace_name || !*shim.id || !a.action || strchr(shim.id, '/') ||
+        strchr(shim.namespace_name, '/'))
         return usage();
     shim.ttrpc_address = getenv("TTRPC_ADDRESS");
     if (!shim.containerd_address)

@@ -22,22 +22,42 @@ static const struct flag {
     unsigned long flag;
     bool clear;
 } flag_names[] = {
-    {"async", MS_SYNCHRONOUS, true}, {"atime", MS_NOATIME, true}, {"bind", MS_BIND, false},
-    {"defaults", 0, false}, {"dev", MS_NODEV, true}, {"diratime", MS_NODIRATIME, true},
-    {"dirsync", MS_DIRSYNC, false}, {"exec", MS_NOEXEC, true}, {"mand", MS_MANDLOCK, false},
-    {"noatime", MS_NOATIME, false}, {"nodev", MS_NODEV, false}, {"nodiratime", MS_NODIRATIME, false},
-    {"noexec", MS_NOEXEC, false}, {"nomand", MS_MANDLOCK, true}, {"norelatime", MS_RELATIME, true},
-    {"nostrictatime", MS_STRICTATIME, true}, {"nosuid", MS_NOSUID, false},
-    {"rbind", MS_BIND | MS_REC, false}, {"relatime", MS_RELATIME, false},
-    {"remount", MS_REMOUNT, false}, {"ro", MS_RDONLY, false}, {"rw", MS_RDONLY, true},
-    {"strictatime", MS_STRICTATIME, false}, {"suid", MS_NOSUID, true}, {"sync", MS_SYNCHRONOUS, false},
+    {"async", MS_SYNCHRONOUS, true},
+    {"atime", MS_NOATIME, true},
+    {"bind", MS_BIND, false},
+    {"defaults", 0, false},
+    {"dev", MS_NODEV, true},
+    {"diratime", MS_NODIRATIME, true},
+    {"dirsync", MS_DIRSYNC, false},
+    {"exec", MS_NOEXEC, true},
+    {"mand", MS_MANDLOCK, false},
+    {"noatime", MS_NOATIME, false},
+    {"nodev", MS_NODEV, false},
+    {"nodiratime", MS_NODIRATIME, false},
+    {"noexec", MS_NOEXEC, false},
+    {"nomand", MS_MANDLOCK, true},
+    {"norelatime", MS_RELATIME, true},
+    {"nostrictatime", MS_STRICTATIME, true},
+    {"nosuid", MS_NOSUID, false},
+    {"rbind", MS_BIND | MS_REC, false},
+    {"relatime", MS_RELATIME, false},
+    {"remount", MS_REMOUNT, false},
+    {"ro", MS_RDONLY, false},
+    {"rw", MS_RDONLY, true},
+    {"strictatime", MS_STRICTATIME, false},
+    {"suid", MS_NOSUID, true},
+    {"sync", MS_SYNCHRONOUS, false},
 };
 
 static const struct flag propagation_names[] = {
-    {"private", MS_PRIVATE, false}, {"rprivate", MS_PRIVATE | MS_REC, false},
-    {"rshared", MS_SHARED | MS_REC, false}, {"rslave", MS_SLAVE | MS_REC, false},
-    {"runbindable", MS_UNBINDABLE | MS_REC, false}, {"shared", MS_SHARED, false},
-    {"slave", MS_SLAVE, false}, {"unbindable", MS_UNBINDABLE, false},
+    {"private", MS_PRIVATE, false},
+    {"rprivate", MS_PRIVATE | MS_REC, false},
+    {"rshared", MS_SHARED | MS_REC, false},
+    {"rslave", MS_SLAVE | MS_REC, false},
+    {"runbindable", MS_UNBINDABLE | MS_REC, false},
+    {"shared", MS_SHARED, false},
+    {"slave", MS_SLAVE, false},
+    {"unbindable", MS_UNBINDABLE, false},
 };
 
 struct parsed {
@@ -60,8 +80,8 @@ static int parse(const Pb__Mount *m, struct parsed *p)
     for (size_t i = 0; i < m->n_options; i++) {
         const char *option = m->options[i];
         const struct flag *f = find(flag_names, sizeof(flag_names) / sizeof(flag_names[0]), option);
-        const struct flag *g =
-            find(propagation_names, sizeof(propagation_names) / sizeof(propagation_names[0]), option);
+        const struct flag *g = find(
+            propagation_names, sizeof(propagation_names) / sizeof(propagation_names[0]), option);
         size_t length = strlen(option);
         if (f) {
             p->flags = f->clear ? p->flags & ~f->flag : p->flags | f->flag;
@@ -81,8 +101,8 @@ static int parse(const Pb__Mount *m, struct parsed *p)
     return 0;
 }
 
-// overlay's data is longer than a page when there are many layers: their common directory becomes the working one
-// of a child process, and their names relative to it.
+// overlay's data is longer than a page when there are many layers: their common directory becomes
+// the working one of a child process, and their names relative to it.
 static bool common_directory(const char *data, char *ret_dir, size_t size)
 {
     const char *lower = strstr(data, "lowerdir=");
@@ -143,7 +163,8 @@ static int attach_loop(const char *file, bool read_only, char *ret_path, size_t 
     for (int i = 0; control >= 0 && backing >= 0 && i < 16 && r == -EBUSY; i++) {
         int n = ioctl(control, LOOP_CTL_GET_FREE);
         struct loop_config config = {.fd = (uint32_t)backing,
-                                     .info.lo_flags = LO_FLAGS_AUTOCLEAR | (read_only ? LO_FLAGS_READ_ONLY : 0)};
+                                     .info.lo_flags =
+                                         LO_FLAGS_AUTOCLEAR | (read_only ? LO_FLAGS_READ_ONLY : 0)};
         snprintf(ret_path, size, "/dev/loop%d", n);
         device = n < 0 ? -1 : open(ret_path, O_RDWR | O_CLOEXEC);
         if (device < 0)
@@ -160,7 +181,8 @@ static int attach_loop(const char *file, bool read_only, char *ret_path, size_t 
     return r;
 }
 
-static int mount_parsed(const Pb__Mount *m, const char *target, struct parsed *p, const char **ret_what)
+static int mount_parsed(const Pb__Mount *m, const char *target, struct parsed *p,
+                        const char **ret_what)
 {
     const unsigned long bind_later = MS_BIND | MS_RDONLY;
     char dir[4096], loop[32];
@@ -200,7 +222,8 @@ int mount_one(const Pb__Mount *m, const char *target, const char **ret_what)
 
     *ret_what = "mount options";
     if (*m->target && strcmp(m->target, "/") != 0) {
-        if ((size_t)snprintf(joined, sizeof(joined), "%s/%s", target, m->target) >= sizeof(joined) ||
+        if ((size_t)snprintf(joined, sizeof(joined), "%s/%s", target, m->target) >=
+                sizeof(joined) ||
             strstr(m->target, ".."))
             r = -EINVAL;
         target = joined;

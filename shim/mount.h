@@ -10,7 +10,8 @@
 // Mounts one on top of `target`. Returns 0 or a negative errno; *ret_what says which step failed.
 int mount_one(const Pb__Mount *m, const char *target, const char **ret_what);
 
-// Unmounts all that is mounted at `target`, also lazily if it is busy. Returns 0 or a negative errno.
+// Unmounts all that is mounted at `target`, also lazily if it is busy. Returns 0 or a negative
+// errno.
 int mount_remove_all(const char *target);
 
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the runtime is asked to do. `run` functions are in a worker: they use the container's client, identity and
-// paths, which do not change, the streams that the operation itself opened, and nothing else.
+// What the runtime is asked to do. `run` functions are in a worker: they use the container's
+// client, identity and paths, which do not change, the streams that the operation itself opened,
+// and nothing else.
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -56,7 +57,8 @@ static void finish(struct op *op)
         call_reply(op->call, &empty.base);
 }
 
-static void path_in(const struct container *c, const char *prefix, const char *name, char *path, size_t size)
+static void path_in(const struct container *c, const char *prefix, const char *name, char *path,
+                    size_t size)
 {
     snprintf(path, size, "%s/%s%s", c->bundle, prefix, name);
 }
@@ -98,12 +100,14 @@ static bool shares_pids(const struct container *c)
     json_object *config = json_object_from_file(path), *linux_part = NULL, *list = NULL;
     bool shares = config != NULL;
     if (json_object_object_get_ex(config, "linux", &linux_part) &&
-        json_object_object_get_ex(linux_part, "namespaces", &list) && json_object_is_type(list, json_type_array))
+        json_object_object_get_ex(linux_part, "namespaces", &list) &&
+        json_object_is_type(list, json_type_array))
         for (size_t i = 0; i < json_object_array_length(list); i++) {
             json_object *type = NULL, *where = NULL, *item = json_object_array_get_idx(list, i);
             json_object_object_get_ex(item, "type", &type);
             if (type && strcmp(json_object_get_string(type), "pid") == 0)
-                shares = json_object_object_get_ex(item, "path", &where) && *json_object_get_string(where);
+                shares = json_object_object_get_ex(item, "path", &where) &&
+                         *json_object_get_string(where);
         }
     json_object_put(config);
     return shares;
@@ -217,7 +221,8 @@ static void run_create(struct op *op)
     c->kill_all = shares_pids(c);
     if (make_client(op, c)) {
         if (!write_runtime(c))
-            op_fail(op, RPC_UNKNOWN, "%s cannot be written to: %s", c->bundle, strerrordesc_np(errno));
+            op_fail(op, RPC_UNKNOWN, "%s cannot be written to: %s", c->bundle,
+                    strerrordesc_np(errno));
         else if (mount_rootfs(op, c)) {
             if (stdio_open(s, shim.namespace_name, c->id, c->options.io_uid, c->options.io_gid) < 0)
                 op_fail(op, RPC_UNKNOWN, "failed to create init process I/O: %s", s->error);
@@ -301,7 +306,8 @@ static void restore_in_runtime(struct op *op, struct container *c)
     int r = t.o && t.e ? 0 : -ENOMEM;
     if (r == 0) {
         ocirt_options_set_text(t.o, OCIRT_IMAGE_PATH, c->checkpoint);
-        ocirt_options_set_text(t.o, OCIRT_WORK_PATH, c->options.criu_work_path ? c->options.criu_work_path : work);
+        ocirt_options_set_text(t.o, OCIRT_WORK_PATH,
+                               c->options.criu_work_path ? c->options.criu_work_path : work);
         ocirt_options_set_text(t.o, OCIRT_PARENT_PATH, c->parent_checkpoint);
         ocirt_options_set_text(t.o, OCIRT_PID_FILE, path);
         ocirt_options_set_flag(t.o, OCIRT_NO_PIVOT, c->options.no_pivot);
@@ -436,7 +442,8 @@ static void done_exec_start(struct op *op)
     process_tell_exit(p);
 }
 
-const struct op_kind op_exec_start = {"start", IN(CREATED), true, begin_start, run_exec_start, done_exec_start};
+const struct op_kind op_exec_start = {"start", IN(CREATED), true,
+                                      begin_start, run_exec_start, done_exec_start};
 
 // Nothing of the runtime's: but a logger may have to be waited for.
 static void begin_delete(struct op *op)
@@ -472,8 +479,8 @@ static void done_exec_delete(struct op *op)
     task_remove_exec(op->process);
 }
 
-const struct op_kind op_exec_delete = {"delete", IN(CREATED) | IN(STOPPED), false, begin_delete,
-                                       run_exec_delete, done_exec_delete};
+const struct op_kind op_exec_delete = {"delete", IN(CREATED) | IN(STOPPED), false,
+                                       begin_delete, run_exec_delete, done_exec_delete};
 
 // ---- delete ----
 
@@ -535,8 +542,8 @@ static void done_delete(struct op *op)
     task_remove(c);
 }
 
-const struct op_kind op_delete = {"delete", IN(CREATED) | IN(STOPPED), false, begin_delete, run_delete,
-                                  done_delete};
+const struct op_kind op_delete = {
+    "delete", IN(CREATED) | IN(STOPPED), false, begin_delete, run_delete, done_delete};
 
 // ---- kill ----
 
@@ -553,8 +560,8 @@ static bool contains_lower(const char *text, const char *part)
 static bool says_finished(const struct ocirt_error *e)
 {
     const char *text = ocirt_error_message(e);
-    return contains_lower(text, "process already finished") || contains_lower(text, "container not running") ||
-           contains_lower(text, "no such process");
+    return contains_lower(text, "process already finished") ||
+           contains_lower(text, "container not running") || contains_lower(text, "no such process");
 }
 
 static bool is_alive(pid_t pid)
@@ -598,7 +605,8 @@ static void run_kill(struct op *op)
     tools_free(&t);
 }
 
-const struct op_kind op_kill = {"kill", IN(CREATED) | IN(RUNNING) | IN(PAUSED), false, NULL, run_kill, finish};
+const struct op_kind op_kill = {
+    "kill", IN(CREATED) | IN(RUNNING) | IN(PAUSED), false, NULL, run_kill, finish};
 
 // After init's end, where the other processes do not end by it.
 static void run_kill_rest(struct op *op)
@@ -628,12 +636,14 @@ static void run_simple(struct op *op)
     bool pause = op->kind == &op_pause;
     struct tools t = tools_new(op);
     int r = op->kind == &op_update ? ocirt_update(c->rt, c->id, op->text, t.o, t.e)
-            : pause               ? ocirt_pause(c->rt, c->id, t.o, t.e)
-                                  : ocirt_resume(c->rt, c->id, t.o, t.e);
+            : pause                ? ocirt_pause(c->rt, c->id, t.o, t.e)
+                                   : ocirt_resume(c->rt, c->id, t.o, t.e);
     if (r < 0)
-        op_fail_runtime(op, op->kind == &op_update ? "OCI runtime update failed"
-                            : pause                ? "OCI runtime pause failed"
-                                                   : "OCI runtime resume failed", r, t.e);
+        op_fail_runtime(op,
+                        op->kind == &op_update ? "OCI runtime update failed"
+                        : pause                ? "OCI runtime pause failed"
+                                               : "OCI runtime resume failed",
+                        r, t.e);
     tools_free(&t);
 }
 
@@ -646,14 +656,16 @@ static void done_freeze(struct op *op)
         event.container_id = p->container->id;
         if (p->state != STATE_STOPPED)
             p->state = pause ? STATE_PAUSED : STATE_RUNNING;
-        events_publish(pause ? "/tasks/paused" : "/tasks/resumed", pause ? "TaskPaused" : "TaskResumed", &event.base);
+        events_publish(pause ? "/tasks/paused" : "/tasks/resumed",
+                       pause ? "TaskPaused" : "TaskResumed", &event.base);
     }
     finish(op);
 }
 
 const struct op_kind op_pause = {"pause", IN(RUNNING), false, NULL, run_simple, done_freeze};
 const struct op_kind op_resume = {"resume", IN(PAUSED), false, NULL, run_simple, done_freeze};
-const struct op_kind op_update = {"update", IN(CREATED) | IN(RUNNING) | IN(PAUSED), false, NULL, run_simple, finish};
+const struct op_kind op_update = {
+    "update", IN(CREATED) | IN(RUNNING) | IN(PAUSED), false, NULL, run_simple, finish};
 
 static void run_checkpoint(struct op *op)
 {
@@ -665,7 +677,8 @@ static void run_checkpoint(struct op *op)
     int r = t.o && t.e ? 0 : -ENOMEM;
     if (r == 0) {
         ocirt_options_set_text(t.o, OCIRT_IMAGE_PATH, op->text);
-        ocirt_options_set_text(t.o, OCIRT_WORK_PATH, from && *from->work_path ? from->work_path : work);
+        ocirt_options_set_text(t.o, OCIRT_WORK_PATH,
+                               from && *from->work_path ? from->work_path : work);
         ocirt_options_set_flag(t.o, OCIRT_TCP_ESTABLISHED, from && from->open_tcp);
         ocirt_options_set_flag(t.o, OCIRT_EXT_UNIX_SK, from && from->external_unix_sockets);
         ocirt_options_set_flag(t.o, OCIRT_SHELL_JOB, from && from->terminal);
@@ -691,8 +704,8 @@ static void done_checkpoint(struct op *op)
     finish(op);
 }
 
-const struct op_kind op_checkpoint = {"checkpoint", IN(RUNNING) | IN(PAUSED), false, NULL, run_checkpoint,
-                                      done_checkpoint};
+const struct op_kind op_checkpoint = {"checkpoint", IN(RUNNING) | IN(PAUSED), false,
+                                      NULL, run_checkpoint, done_checkpoint};
 
 static void run_pids(struct op *op)
 {
@@ -730,7 +743,8 @@ static void done_pids(struct op *op)
     }
     size_t n = op->pid_count;
     Pb__PidsResponse response = PB__PIDS_RESPONSE__INIT;
-    Pb__ProcessInfo *infos = calloc(n + 1, sizeof(*infos)), **pointers = calloc(n + 1, sizeof(*pointers));
+    Pb__ProcessInfo *infos = calloc(n + 1, sizeof(*infos)),
+                    **pointers = calloc(n + 1, sizeof(void *));
     Pb__Any *details = calloc(n + 1, sizeof(*details));
     if (infos && pointers && details) {
         for (size_t i = 0; i < n; i++) {
@@ -754,5 +768,9 @@ static void done_pids(struct op *op)
     free(details);
 }
 
-const struct op_kind op_pids = {"list the processes of", IN(CREATED) | IN(RUNNING) | IN(PAUSED), false, NULL,
-                                run_pids, done_pids};
+const struct op_kind op_pids = {"list the processes of",
+                                IN(CREATED) | IN(RUNNING) | IN(PAUSED),
+                                false,
+                                NULL,
+                                run_pids,
+                                done_pids};

@@ -31,7 +31,8 @@ void options_fini(struct options *o)
     *o = (struct options){0};
 }
 
-__attribute__((format(printf, 3, 4))) static int fail(struct options *o, int r, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static int fail(struct options *o, int r, const char *fmt,
+                                                      ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -52,7 +53,9 @@ static int set_text(char **slot, const char *text)
 
 // ---- The subset of TOML ----
 
-enum kind { KIND_TEXT, KIND_NUMBER, KIND_BOOLEAN };
+enum kind { KIND_TEXT,
+            KIND_NUMBER,
+            KIND_BOOLEAN };
 
 struct value {
     enum kind kind;
@@ -120,7 +123,8 @@ static int parse_word(struct parser *p, struct value *v)
     errno = 0;
     v->number = strtol(v->text, &end, 10);
     v->kind = KIND_NUMBER;
-    return errno || end == v->text || *end ? bad(p, "neither a string, a number, true nor false") : 0;
+    return errno || end == v->text || *end ? bad(p, "neither a string, a number, true nor false")
+                                           : 0;
 }
 
 static int add_flag(struct parser *p, const char *key, const struct value *v)
@@ -144,9 +148,16 @@ static int set_level(struct options *o, const char *level)
 static int set_key(struct parser *p, const char *key, const struct value *v)
 {
     struct options *o = p->o;
-    static const struct { const char *name; enum kind kind; } keys[] = {
-        {"binary", KIND_TEXT}, {"root", KIND_TEXT}, {"log_path", KIND_TEXT}, {"log_level", KIND_TEXT},
-        {"systemd_cgroup", KIND_BOOLEAN}, {"io_uid", KIND_NUMBER}, {"io_gid", KIND_NUMBER}};
+    static const struct {
+        const char *name;
+        enum kind kind;
+    } keys[] = {{"binary", KIND_TEXT},
+                {"root", KIND_TEXT},
+                {"log_path", KIND_TEXT},
+                {"log_level", KIND_TEXT},
+                {"systemd_cgroup", KIND_BOOLEAN},
+                {"io_uid", KIND_NUMBER},
+                {"io_gid", KIND_NUMBER}};
     size_t k = 0, count = sizeof(keys) / sizeof(keys[0]);
 
     if (p->in_flags)
@@ -155,16 +166,27 @@ static int set_key(struct parser *p, const char *key, const struct value *v)
         k++;
     if (k == count)
         return bad(p, "an unknown key");
-    if (keys[k].kind != v->kind || (v->kind == KIND_NUMBER && (v->number < 0 || v->number > INT_MAX)))
+    if (keys[k].kind != v->kind ||
+        (v->kind == KIND_NUMBER && (v->number < 0 || v->number > INT_MAX)))
         return bad(p, "a value of the wrong type");
     switch (k) {
-    case 0: return set_text(&o->binary, v->text);
-    case 1: return set_text(&o->root, v->text);
-    case 2: return set_text(&o->log_path, v->text);
-    case 3: return set_level(o, v->text);
-    case 4: o->systemd_cgroup = v->boolean; return 0;
-    case 5: o->io_uid = (uid_t)v->number; return 0;
-    default: o->io_gid = (gid_t)v->number; return 0;
+    case 0:
+        return set_text(&o->binary, v->text);
+    case 1:
+        return set_text(&o->root, v->text);
+    case 2:
+        return set_text(&o->log_path, v->text);
+    case 3:
+        return set_level(o, v->text);
+    case 4:
+        o->systemd_cgroup = v->boolean;
+        return 0;
+    case 5:
+        o->io_uid = (uid_t)v->number;
+        return 0;
+    default:
+        o->io_gid = (gid_t)v->number;
+        return 0;
     }
 }
 
@@ -227,7 +249,7 @@ int options_read_file(struct options *o, const char *path)
         return fail(o, -errno, "%s: %s", path, strerrordesc_np(errno));
     char *text = malloc(FILE_MAX);
     ssize_t n = text ? read(fd, text, FILE_MAX) : -1;
-    int r = n < 0 ? fail(o, -EIO, "%s cannot be read", path)
+    int r = n < 0           ? fail(o, -EIO, "%s cannot be read", path)
             : n == FILE_MAX ? fail(o, -EFBIG, "%s is too long", path)
                             : options_parse(o, path, text, (size_t)n);
     free(text);
@@ -319,5 +341,7 @@ char *options_log_path(const struct options *o, const char *id)
     char *path = NULL;
     if (!mark)
         return o->log_path ? strdup(o->log_path) : NULL;
-    return asprintf(&path, "%.*s%s%s", (int)(mark - o->log_path), o->log_path, id, mark + 4) < 0 ? NULL : path;
+    return asprintf(&path, "%.*s%s%s", (int)(mark - o->log_path), o->log_path, id, mark + 4) < 0
+               ? NULL
+               : path;
 }

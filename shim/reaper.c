@@ -49,7 +49,8 @@ static void keep(pid_t pid, int status, const struct timespec *when)
     kept[kept_count++] = (struct kept){.pid = pid, .status = status, .when = *when};
 }
 
-// Reaps one process. Returns its number when it is nobody's command, 0 otherwise, -1 when none is left.
+// Reaps one process. Returns its number when it is nobody's command, 0 otherwise, -1 when none is
+// left.
 static pid_t reap_one(int *ret_status, struct timespec *ret_when)
 {
     int wait_status;
@@ -63,8 +64,8 @@ static pid_t reap_one(int *ret_status, struct timespec *ret_when)
             if ((*p)->pid == pid) {
                 struct command *c = *p;
                 *p = c->next;
-                c->exit = (struct ocirt_exit){.time = *ret_when, .pid = pid, .status = *ret_status,
-                                              .signal = signal_number};
+                c->exit = (struct ocirt_exit){
+                    .time = *ret_when, .pid = pid, .status = *ret_status, .signal = signal_number};
                 eventfd_write(c->fd, 1);
                 pid = 0;
                 break;
@@ -104,8 +105,8 @@ int reaper_init(bool (*exited)(pid_t pid, int status, const struct timespec *whe
     sigdelset(&set, SIGPIPE);
     if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
         return -errno;
-    signals = (struct watch){.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK),
-                             .events = EPOLLIN, .ready = reap};
+    signals = (struct watch){
+        .fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), .events = EPOLLIN, .ready = reap};
     return signals.fd < 0 ? -errno : watch_start(&signals);
 }
 
@@ -200,10 +201,15 @@ const struct ocirt_monitor reaper_monitor = {
 
 // ---- Other processes ----
 
-int reaper_spawn(char *const *argv, char *const *envp, const int *fds, size_t fd_count, struct ocirt_child *ret_child)
+int reaper_spawn(char *const *argv, char *const *envp, const int *fds, size_t fd_count,
+                 struct ocirt_child *ret_child)
 {
-    struct ocirt_command command = {.path = argv[0], .argv = argv, .envp = envp, .fds = fds,
-                                    .fd_count = fd_count, .death_signal = 0};
+    struct ocirt_command command = {.path = argv[0],
+                                    .argv = argv,
+                                    .envp = envp,
+                                    .fds = fds,
+                                    .fd_count = fd_count,
+                                    .death_signal = 0};
     return monitor_start(NULL, &command, ret_child);
 }
 

@@ -30,7 +30,8 @@ static struct container *find_container(struct call *call, const char *id)
 static struct process *find_process(struct call *call, const char *id, const char *exec_id)
 {
     struct container *c = find_container(call, id);
-    struct process *p = !c ? NULL : *exec_id ? task_find_exec(c, exec_id) : &c->init;
+    struct process *p = !c ? NULL : *exec_id ? task_find_exec(c, exec_id)
+                                             : &c->init;
     if (c && !p)
         call_fail(call, RPC_NOT_FOUND, "process %s of container %s does not exist", exec_id, id);
     return p;
@@ -170,7 +171,7 @@ static void start(struct call *call, struct process *p)
     op_submit(op_new(p->exec_id ? &op_exec_start : &op_start, p, call));
 }
 
-static void delete(struct call *call, struct process *p)
+static void delete (struct call *call, struct process *p)
 {
     op_submit(op_new(p->exec_id ? &op_exec_delete : &op_delete, p, call));
 }
@@ -395,11 +396,21 @@ static const struct method {
     void (*simple)(struct call *call, struct process *p); // a process is named, and nothing else
     void (*full)(struct call *call, const uint8_t *payload, size_t size);
 } methods[] = {
-    {"State", state, NULL}, {"Create", NULL, create}, {"Start", start, NULL}, {"Delete", delete, NULL},
-    {"Pids", pids, NULL}, {"Pause", pause_task, NULL}, {"Resume", resume, NULL},
-    {"Checkpoint", NULL, checkpoint}, {"Kill", NULL, kill_process}, {"Exec", NULL, exec},
-    {"ResizePty", NULL, resize}, {"CloseIO", NULL, close_io}, {"Update", NULL, update},
-    {"Wait", wait_for, NULL}, {"Stats", stats, NULL},
+    {"State", state, NULL},
+    {"Create", NULL, create},
+    {"Start", start, NULL},
+    {"Delete", delete, NULL},
+    {"Pids", pids, NULL},
+    {"Pause", pause_task, NULL},
+    {"Resume", resume, NULL},
+    {"Checkpoint", NULL, checkpoint},
+    {"Kill", NULL, kill_process},
+    {"Exec", NULL, exec},
+    {"ResizePty", NULL, resize},
+    {"CloseIO", NULL, close_io},
+    {"Update", NULL, update},
+    {"Wait", wait_for, NULL},
+    {"Stats", stats, NULL},
 };
 
 static void handle_id(struct call *call, const struct method *m, const char *method, const uint8_t *payload,

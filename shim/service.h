@@ -6,7 +6,7 @@
 #include "shim/ttrpc.h"
 
 // A ttrpc_handler. Unknown services and methods are answered with UNIMPLEMENTED.
-void service_handle(struct call *call, const char *service, const char *method, const uint8_t *payload,
-                    size_t size);
+void service_handle(struct call *call, const char *service, const char *method,
+                    const uint8_t *payload, size_t size);
 
 #endif

@@ -37,7 +37,8 @@ static int fail(const char *what)
 // Containers of a pod share a shim.
 static void read_group(char *group, size_t size)
 {
-    static const char *const keys[] = {"io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id",
+    static const char *const keys[] = {"io.containerd.runc.v2.group",
+                                       "io.kubernetes.cri.sandbox-id",
                                        "io.kubernetes.cri-o.SandboxID"};
     json_object *config = json_object_from_file("config.json"), *annotations = NULL, *value;
     snprintf(group, size, "%s", shim.id);
@@ -55,7 +56,8 @@ static void make_address(const char *directory)
 {
     char group[512], text[8192], hex[65];
     read_group(group, sizeof(group));
-    int n = snprintf(text, sizeof(text), "bailey/%s/%s/%s", shim.containerd_address, shim.namespace_name, group);
+    int n = snprintf(text, sizeof(text), "bailey/%s/%s/%s", shim.containerd_address,
+                     shim.namespace_name, group);
     sha256_hex(text, (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1, hex);
     snprintf(shim.address, sizeof(shim.address), "unix://%.40s/%s", directory, hex);
 }
@@ -87,8 +89,8 @@ static bool is_served(void)
     return served;
 }
 
-// A listening socket, or -1 with errno; EADDRINUSE: there is a server. Only one looks at a time: a socket that
-// does not listen yet would be taken for a dead one.
+// A listening socket, or -1 with errno; EADDRINUSE: there is a server. Only one looks at a time: a
+// socket that does not listen yet would be taken for a dead one.
 static int listen_there(const char *directory)
 {
     struct sockaddr_un a;
@@ -118,7 +120,8 @@ static int listen_there(const char *directory)
 static bool write_address(void)
 {
     int fd = open(".address", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    bool good = fd >= 0 && write(fd, shim.address, strlen(shim.address)) == (ssize_t)strlen(shim.address);
+    bool good =
+        fd >= 0 && write(fd, shim.address, strlen(shim.address)) == (ssize_t)strlen(shim.address);
     if (fd >= 0)
         close(fd);
     return good && rename(".address", "address") == 0;
@@ -170,7 +173,8 @@ static void parse_input(struct input *in)
     if (!in->bytes.size)
         return;
     Pb__BootstrapParams *p = pb__bootstrap_params__unpack(NULL, in->bytes.size, in->bytes.data);
-    if (p && strcmp(p->instance_id, shim.id) == 0 && strcmp(p->namespace_, shim.namespace_name) == 0)
+    if (p && strcmp(p->instance_id, shim.id) == 0 &&
+        strcmp(p->namespace_, shim.namespace_name) == 0)
         use_bootstrap(in, p);
     if (p)
         pb__bootstrap_params__free_unpacked(p, NULL);

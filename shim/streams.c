@@ -16,13 +16,15 @@
 #include "shim/reaper.h"
 
 #define PIECE 16384
-#define DRAIN_MS 2000        // for a reader that does not read
+#define DRAIN_MS 2000         // for a reader that does not read
 #define DRAIN_TERMINAL_MS 200 // for others that hold the terminal
 #define LOGGER_READY_MS 10000
 #define LOGGER_END_MS 10000
 #define LOGGER_ARGS_MAX 64
 
-enum { IN, OUT, ERR };
+enum { IN,
+       OUT,
+       ERR };
 
 static void close_fd(int *fd)
 {
@@ -72,7 +74,8 @@ static int fail(struct stdio *s, int r, const char *what)
     return r;
 }
 
-// "scheme:///path?query": cuts the text into its parts, in place. The scheme is "" for a plain path.
+// "scheme:///path?query": cuts the text into its parts, in place. The scheme is "" for a plain
+// path.
 static const char *split_uri(char *text, char **ret_path, char **ret_query)
 {
     char *mark = strstr(text, "://");
@@ -154,13 +157,15 @@ static int open_sinks(struct stdio *s, const char *scheme, const char *path)
 }
 
 // A logger is ready when it has closed descriptor 5, or has written to it.
-static int start_logger(struct stdio *s, char *path, char *query, const char *namespace_name, const char *id)
+static int start_logger(struct stdio *s, char *path, char *query, const char *namespace_name,
+                        const char *id)
 {
     char *argv[LOGGER_ARGS_MAX + 2] = {path}, id_text[512], namespace_text[512], *save, byte;
     size_t argc = 1, env_count = 0;
     int ready[2];
 
-    for (char *word = query ? strtok_r(query, "&", &save) : NULL; word; word = strtok_r(NULL, "&", &save)) {
+    for (char *word = query ? strtok_r(query, "&", &save) : NULL; word;
+         word = strtok_r(NULL, "&", &save)) {
         char *value = strchr(word, '=');
         if (argc + 2 >= LOGGER_ARGS_MAX)
             return fail(s, -E2BIG, path);
@@ -186,7 +191,9 @@ static int start_logger(struct stdio *s, char *path, char *query, const char *na
     env[env_count] = id_text;
     env[env_count + 1] = namespace_text;
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    int fds[6] = {null, null, null, ocirt_io_fd(s->io, OCIRT_STDOUT), ocirt_io_fd(s->io, OCIRT_STDERR), ready[1]};
+    int fds[6] = {
+        null, null, null, ocirt_io_fd(s->io, OCIRT_STDOUT), ocirt_io_fd(s->io, OCIRT_STDERR),
+        ready[1]};
     int r = reaper_spawn(argv, env, fds, 6, &s->logger);
     close_fd(&null);
     close(ready[1]);
@@ -227,7 +234,8 @@ int stdio_open(struct stdio *s, const char *namespace_name, const char *id, uid_
     if (r == 0 && s->terminal) {
         r = binary ? fail(s, -EOPNOTSUPP, "a logger for a terminal") : open_console_socket(s);
     } else if (r == 0) {
-        streams = (*s->in ? OCIRT_STDIN : 0) | (s->copies[OUT].out.fd >= 0 || binary ? OCIRT_STDOUT : 0) |
+        streams = (*s->in ? OCIRT_STDIN : 0) |
+                  (s->copies[OUT].out.fd >= 0 || binary ? OCIRT_STDOUT : 0) |
                   (s->copies[ERR].out.fd >= 0 || binary ? OCIRT_STDERR : 0);
         r = ocirt_io_new_pipes(streams, uid ? uid : (uid_t)-1, gid ? gid : (gid_t)-1, &s->io);
         if (r < 0)
@@ -329,7 +337,7 @@ static bool is_drained(struct stdio *s)
 
 static void finish_drain(struct stdio *s)
 {
-    void (*drained)(struct stdio *s) = s->drained;
+    void (*drained)(struct stdio * s) = s->drained;
     timer_stop(&s->timer);
     s->drained = NULL;
     if (drained)

@@ -46,6 +46,32 @@ struct process *task_find_exec(struct container *c, const char *exec_id)
     return p;
 }
 
+static void answer_waiters(struct process *p)
+{
+    for (size_t i = 0; i < p->waiter_count; i++) {
+        Pb__WaitResponse response = PB__WAIT_RESPONSE__INIT;
+        Pb__Timestamp at = PB__TIMESTAMP__INIT;
+        at.seconds = p->exited_at.tv_sec;
+        at.nanos = (int32_t)p->exited_at.tv_nsec;
+        response.exit_status = (uint32_t)p->status;
+        response.exited_at = &at;
+        call_reply(p->waiters[i], &response.base);
+    }
+    free(p->waiters);
+    p->waiters = NULL;
+    p->waiter_count = 0;
+}
+
+static void free_exec(struct process *p)
+{
+    answer_waiters(p);
+    refuse_all(p->ops);
+    stdio_free(p->stdio);
+    free(p->spec);
+    free(p->exec_id);
+    free(p);
+}
+
 static void free_container(struct container *c)
 {
     oom_stop(&c->oom);
@@ -89,8 +115,10 @@ void task_remove(struct container *c)
             container_count--;
             break;
         }
-    while (c->execs)
-        task_remove_exec(c->execs);
+    for (struct process *next, *p = c->execs; p; p = next) {
+        next = p->next;
+        free_exec(p);
+    }
     free_container(c);
 }
 
@@ -108,22 +136,6 @@ struct process *task_add_exec(struct container *c, const char *exec_id)
     return p;
 }
 
-static void answer_waiters(struct process *p)
-{
-    for (size_t i = 0; i < p->waiter_count; i++) {
-        Pb__WaitResponse response = PB__WAIT_RESPONSE__INIT;
-        Pb__Timestamp at = PB__TIMESTAMP__INIT;
-        at.seconds = p->exited_at.tv_sec;
-        at.nanos = (int32_t)p->exited_at.tv_nsec;
-        response.exit_status = (uint32_t)p->status;
-        response.exited_at = &at;
-        call_reply(p->waiters[i], &response.base);
-    }
-    free(p->waiters);
-    p->waiters = NULL;
-    p->waiter_count = 0;
-}
-
 void task_remove_exec(struct process *p)
 {
     struct container *c = p->container;
@@ -133,19 +145,14 @@ void task_remove_exec(struct process *p)
             c->exec_count--;
             break;
         }
-    answer_waiters(p);
-    refuse_all(p->ops);
-    stdio_free(p->stdio);
-    free(p->spec);
-    free(p->exec_id);
-    free(p);
+    free_exec(p);
 }
 
 void process_wait(struct process *p, struct call *call)
 {
     struct call **grown = NULL;
     if (p->waiter_count < WAITERS_MAX)
-        grown = realloc(p->waiters, (p->waiter_count + 1) * sizeof(*grown));
+        grown = realloc(p->waiters, (p->waiter_count + 1) * sizeof(void *));
     if (!grown) {
         call_fail(call, RPC_EXHAUSTED, "too many wait for this process");
         return;
@@ -203,7 +210,8 @@ void process_set_exited(struct process *p, int status, const struct timespec *wh
     p->exited = true;
     p->status = status;
     p->exited_at = *when;
-    log_debug("%s/%s: pid %d ended with %d", p->container->id, p->exec_id ? p->exec_id : "", (int)p->pid, status);
+    log_debug("%s/%s: pid %d ended with %d", p->container->id, p->exec_id ? p->exec_id : "",
+              (int)p->pid, status);
     process_tell_exit(p);
 }
 
@@ -253,7 +261,9 @@ void op_fail_runtime(struct op *op, const char *what, int r, const struct ocirt_
 {
     const char *log = e ? ocirt_error_log(e) : "";
     op_fail(op, r == -ETIMEDOUT ? RPC_DEADLINE : RPC_UNKNOWN, "%s: %s", what,
-            *log ? log : e ? ocirt_error_message(e) : "out of memory");
+            *log ? log
+            : e  ? ocirt_error_message(e)
+                 : "out of memory");
 }
 
 static void free_op(struct op *op)
@@ -310,8 +320,9 @@ static void finish_op(struct op *op)
     struct process *p = op->process;
     struct container *c = p->container;
     bool is_exec = p->exec_id, deletion = op->kind == &op_delete;
-    bool gone = op->kind == &op_create ? op->code != RPC_OK
-                                       : (deletion || op->kind == &op_exec_delete) && op->code == RPC_OK;
+    bool gone = op->kind == &op_create
+                    ? op->code != RPC_OK
+                    : (deletion || op->kind == &op_exec_delete) && op->code == RPC_OK;
     struct op *rest = gone ? p->ops : NULL;
 
     if (op->code)
@@ -348,12 +359,13 @@ static void start_next(struct process *p)
         p->ops = op->next;
         op->next = NULL;
         if (!(op->kind->states & 1u << p->state)) {
-            enum rpc_code code = p->state >= STATE_STOPPED && op->kind == &op_kill ? RPC_NOT_FOUND
-                                                                                  : RPC_PRECONDITION;
+            enum rpc_code code = p->state >= STATE_STOPPED && op->kind == &op_kill
+                                     ? RPC_NOT_FOUND
+                                     : RPC_PRECONDITION;
             op_fail(op, code, "%scannot %s %s %s in state %s",
                     code == RPC_NOT_FOUND ? "process already finished: " : "", op->kind->name,
-                    p->exec_id ? "process" : "container", p->exec_id ? p->exec_id : p->container->id,
-                    state_name(p->state));
+                    p->exec_id ? "process" : "container",
+                    p->exec_id ? p->exec_id : p->container->id, state_name(p->state));
             refuse_op(op, op->code, op->error);
             continue;
         }

@@ -4,10 +4,11 @@
 //     init:  created -> running <-> paused -> stopped -> (deleted)
 //     exec:  created -> running -> stopped -> (deleted)
 //
-// Everything here belongs to the main thread. What a command of the runtime does is an operation (struct op):
-// operations of one process are done one after the other, in the order in which they were asked for; whether the
-// state allows one is decided when its turn comes. A process's exit is told (event, answers to Wait) after its start
-// has been, and after what it printed is where it belongs.
+// Everything here belongs to the main thread. What a command of the runtime does is an operation
+// (struct op): operations of one process are done one after the other, in the order in which they
+// were asked for; whether the state allows one is decided when its turn comes. A process's exit is
+// told (event, answers to Wait) after its start has been, and after what it printed is where it
+// belongs.
 #ifndef BAILEY_SHIM_TASK_H
 #define BAILEY_SHIM_TASK_H
 
@@ -27,7 +28,11 @@
 #define WAITERS_MAX 1024
 #define COMMAND_MS 120000 // for a command of the runtime when containerd gives no time
 
-enum state { STATE_CREATED, STATE_RUNNING, STATE_PAUSED, STATE_STOPPED, STATE_DELETED };
+enum state { STATE_CREATED,
+             STATE_RUNNING,
+             STATE_PAUSED,
+             STATE_STOPPED,
+             STATE_DELETED };
 
 struct shim {
     char namespace_name[256], id[256], address[128];
@@ -44,12 +49,12 @@ struct process {
     pid_t pid;
     int status;
     struct timespec exited_at;
-    bool exited;   // reaped
-    bool starting; // its exit is told when the start is over
-    bool told;     // its exit has been told
+    bool exited;       // reaped
+    bool starting;     // its exit is told when the start is over
+    bool told;         // its exit has been told
     bool stdin_closed; // by CloseIO, maybe before its start
     struct stdio *stdio;
-    char *spec;             // exec: the process document
+    char *spec; // exec: the process document
     struct call **waiters;
     size_t waiter_count;
     struct op *ops, *running_op; // waiting; in a worker
@@ -94,9 +99,9 @@ struct op {
 };
 
 struct op_kind {
-    const char *name;      // "pause"
-    unsigned states;       // sum of 1 << state: when it is allowed
-    bool holds;            // a process may end before its number is known
+    const char *name;             // "pause"
+    unsigned states;              // sum of 1 << state: when it is allowed
+    bool holds;                   // a process may end before its number is known
     void (*begin)(struct op *op); // main thread, before run; may be NULL
     void (*run)(struct op *op);   // worker; sets code and error
     void (*done)(struct op *op);  // main thread; answers the call
@@ -107,10 +112,11 @@ struct op *op_new(const struct op_kind *kind, struct process *p, struct call *ca
 void op_submit(struct op *op);
 // Sets code and error from a call of libocirt that failed; `what` begins the text.
 void op_fail_runtime(struct op *op, const char *what, int r, const struct ocirt_error *e);
-void op_fail(struct op *op, enum rpc_code code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void op_fail(struct op *op, enum rpc_code code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 
-extern const struct op_kind op_create, op_start, op_exec_start, op_pause, op_resume, op_kill, op_delete,
-    op_exec_delete, op_update, op_checkpoint, op_pids, op_kill_rest;
+extern const struct op_kind op_create, op_start, op_exec_start, op_pause, op_resume, op_kill,
+    op_delete, op_exec_delete, op_update, op_checkpoint, op_pids, op_kill_rest;
 
 // ---- The table ----
 struct container *task_find(const char *id);

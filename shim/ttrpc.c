@@ -16,8 +16,8 @@
 #include "shim/loop.h"
 
 #define CONNECTIONS_MAX 64
-#define CALLS_MAX 8192           // under way on a connection
-#define UNSENT_MAX (16u << 20)   // answers that a peer has not read
+#define CALLS_MAX 8192         // under way on a connection
+#define UNSENT_MAX (16u << 20) // answers that a peer has not read
 #define READ_PIECE 4096
 
 struct connection {
@@ -32,7 +32,8 @@ static ttrpc_handler handle;
 static unsigned connections;
 static size_t unsent;
 
-bool ttrpc_add_frame(struct bytes *b, uint32_t stream, enum ttrpc_type type, const ProtobufCMessage *m)
+bool ttrpc_add_frame(struct bytes *b, uint32_t stream, enum ttrpc_type type,
+                     const ProtobufCMessage *m)
 {
     size_t size = protobuf_c_message_get_packed_size(m);
     if (size > TTRPC_FRAME_MAX || !bytes_reserve(b, TTRPC_HEADER + size))
@@ -53,8 +54,10 @@ bool ttrpc_header(const struct bytes *b, struct ttrpc_header *ret)
     if (b->size < TTRPC_HEADER)
         return false;
     memcpy(words, b->data, sizeof(words));
-    *ret = (struct ttrpc_header){.size = ntohl(words[0]), .stream = ntohl(words[1]),
-                                 .type = b->data[8], .flags = b->data[9]};
+    *ret = (struct ttrpc_header){.size = ntohl(words[0]),
+                                 .stream = ntohl(words[1]),
+                                 .type = b->data[8],
+                                 .flags = b->data[9]};
     return true;
 }
 
@@ -143,7 +146,8 @@ void call_fail(struct call *call, enum rpc_code code, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    // Strings of protobuf are UTF-8, or the whole answer is refused; what a runtime prints may be anything.
+    // Strings of protobuf are UTF-8, or the whole answer is refused; what a runtime prints may be
+    // anything.
     for (char *p = text; *p; p++)
         if ((unsigned char)*p >= 0x80)
             *p = '?';
@@ -173,8 +177,8 @@ static void handle_request(struct connection *c, const struct ttrpc_header *h)
         return;
     }
     if (r->timeout_nano > 0)
-        call->timeout = r->timeout_nano / 1000000 > 3600000 ? 3600000
-                                                            : (int)(r->timeout_nano / 1000000) + 1;
+        call->timeout =
+            r->timeout_nano / 1000000 > 3600000 ? 3600000 : (int)(r->timeout_nano / 1000000) + 1;
     handle(call, r->service, r->method, r->payload.data, r->payload.len);
     pb__request__free_unpacked(r, NULL);
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// ttrpc, containerd's protocol to its shims: over a stream socket, frames of a 10-byte header (length and stream in
-// big endian, type, flags) and a protobuf message. Unary calls only, which is all that the task service has.
+// ttrpc, containerd's protocol to its shims: over a stream socket, frames of a 10-byte header
+// (length and stream in big endian, type, flags) and a protobuf message. Unary calls only, which is
+// all that the task service has.
 //
-// What comes in is bounded: frames (TTRPC_FRAME_MAX), connections, calls under way on each. A peer that sends what is
-// no frame, or does not read its answers, loses its connection.
+// What comes in is bounded: frames (TTRPC_FRAME_MAX), connections, calls under way on each. A peer
+// that sends what is no frame, or does not read its answers, loses its connection.
 #ifndef BAILEY_SHIM_TTRPC_H
 #define BAILEY_SHIM_TTRPC_H
 
@@ -15,7 +16,8 @@
 #define TTRPC_FRAME_MAX (4u << 20)
 #define TTRPC_HEADER 10
 
-enum ttrpc_type { TTRPC_REQUEST = 1, TTRPC_RESPONSE = 2 };
+enum ttrpc_type { TTRPC_REQUEST = 1,
+                  TTRPC_RESPONSE = 2 };
 
 // Status codes (google.rpc.Code), as containerd turns them into its own errors.
 enum rpc_code {
@@ -37,13 +39,15 @@ struct ttrpc_header {
 };
 
 // Appends a frame. False when out of memory.
-bool ttrpc_add_frame(struct bytes *b, uint32_t stream, enum ttrpc_type type, const ProtobufCMessage *m);
+bool ttrpc_add_frame(struct bytes *b, uint32_t stream, enum ttrpc_type type,
+                     const ProtobufCMessage *m);
 // Whether `b` begins with a whole header; fills *ret.
 bool ttrpc_header(const struct bytes *b, struct ttrpc_header *ret);
 
 // ---- The server ----
 
-// A request under way. Ended by exactly one of call_reply and call_fail, at any later time, in the main thread.
+// A request under way. Ended by exactly one of call_reply and call_fail, at any later time, in the
+// main thread.
 struct call {
     struct connection *connection;
     uint32_t stream;

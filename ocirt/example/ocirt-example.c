@@ -10,8 +10,9 @@
 
 #include <ocirt/ocirt.h>
 
-static const char process[] = "{\"cwd\":\"/\",\"args\":[\"/bin/sh\",\"-c\",\"echo from exec; exit 3\"],"
-                              "\"env\":[\"PATH=/bin:/usr/bin\"],\"user\":{\"uid\":0,\"gid\":0}}";
+static const char process[] =
+    "{\"cwd\":\"/\",\"args\":[\"/bin/sh\",\"-c\",\"echo from exec; exit 3\"],"
+    "\"env\":[\"PATH=/bin:/usr/bin\"],\"user\":{\"uid\":0,\"gid\":0}}";
 
 static void copy_output(int fd)
 {

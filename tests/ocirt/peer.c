@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ocirt-peer RUNTIME BUNDLE ROOT LOG: libocirt's operations against a real runtime, one line for each as
-// tests/run-integration reads it. The bundle's process prints "ready" and sleeps.
+// ocirt-peer RUNTIME BUNDLE ROOT LOG: libocirt's operations against a real runtime, one line for
+// each as tests/run-integration reads it. The bundle's process prints "ready" and sleeps.
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -22,7 +22,8 @@ static int failed;
 
 #define PROCESS(args) PROCESS_WITH("", args)
 #define PROCESS_WITH(more, args)                                                                   \
-    "{" more "\"cwd\":\"/\",\"args\":[" args "],\"env\":[\"PATH=/bin\"],\"user\":{\"uid\":0,\"gid\":0}}"
+    "{" more "\"cwd\":\"/\",\"args\":[" args                                                       \
+    "],\"env\":[\"PATH=/bin\"],\"user\":{\"uid\":0,\"gid\":0}}"
 
 static bool check(bool good, const char *name)
 {
@@ -142,20 +143,25 @@ static void test_questions(const char *id)
     size_t count;
     pid_t *pids;
     uint64_t n;
-    if (check(ocirt_list(rt, NULL, &doc, e) == 0 && contains(ocirt_doc_string(doc, "/0/id"), id), "list"))
+    if (check(ocirt_list(rt, NULL, &doc, e) == 0 && contains(ocirt_doc_string(doc, "/0/id"), id),
+              "list"))
         ocirt_doc_free(doc);
     if (check(ocirt_ps(rt, id, NULL, &pids, &count, e) == 0 && count >= 1, "ps"))
         free(pids);
-    if (check(ocirt_top(rt, id, NULL, NULL, &doc, e) == 0 && ocirt_doc_count(doc, "/Processes") >= 1, "top"))
+    if (check(ocirt_top(rt, id, NULL, NULL, &doc, e) == 0 &&
+                  ocirt_doc_count(doc, "/Processes") >= 1,
+              "top"))
         ocirt_doc_free(doc);
     doc = NULL;
-    if (ocirt_stats(rt, id, NULL, &doc, e) < 0 && contains(ocirt_error_message(e), "unknown command")) {
+    if (ocirt_stats(rt, id, NULL, &doc, e) < 0 &&
+        contains(ocirt_error_message(e), "unknown command")) {
         printf("ok - %s events # SKIP this version has no such command\n", peer);
         return;
     }
     ocirt_doc_free(doc);
     if (check(ocirt_stats(rt, id, NULL, &doc, e) == 0 &&
-                  ocirt_doc_number(doc, "/memory/usage/usage", &n) == 0, "stats"))
+                  ocirt_doc_number(doc, "/memory/usage/usage", &n) == 0,
+              "stats"))
         ocirt_doc_free(doc);
     struct ocirt_events *ev;
     struct ocirt_options *o = ocirt_options_new();
@@ -192,7 +198,8 @@ static void test_lifecycle(const char *bundle)
     if (check(ocirt_create(rt, id, bundle, o, e) == 0, "create")) {
         check(ocirt_read_pid_file(path, &pid) == 0, "the pid file");
         check(state_is(id, "created"), "state: created");
-        check(ocirt_create(rt, id, bundle, NULL, e) == -EREMOTEIO && contains(ocirt_error_message(e), "exist"),
+        check(ocirt_create(rt, id, bundle, NULL, e) == -EREMOTEIO &&
+                  contains(ocirt_error_message(e), "exist"),
               "create again is refused");
         check(ocirt_start(rt, id, NULL, e) == 0 && state_is(id, "running"), "start");
         check(read_until(ocirt_io_fd(io, OCIRT_STDOUT), "ready"), "the output");
@@ -204,7 +211,8 @@ static void test_lifecycle(const char *bundle)
         check(ocirt_kill(rt, id, SIGKILL, NULL, e) == 0, "kill");
         int status = 0;
         check(pid > 0 && waitpid(pid, &status, 0) == pid &&
-                  (WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL : WEXITSTATUS(status) == 128 + SIGKILL),
+                  (WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL
+                                       : WEXITSTATUS(status) == 128 + SIGKILL),
               "init is this process's to wait for");
         check(ocirt_delete(rt, id, NULL, e) == 0, "delete");
     }
@@ -231,7 +239,8 @@ static void test_run(const char *bundle)
     ocirt_delete(rt, "ocirt-run", force, e);
     ocirt_options_free(force);
     check(ocirt_state(rt, "ocirt-nobody", NULL, &doc, e) == -EREMOTEIO &&
-              (contains(ocirt_error_message(e), "exist") || contains(ocirt_error_message(e), "No such file")),
+              (contains(ocirt_error_message(e), "exist") ||
+               contains(ocirt_error_message(e), "No such file")),
           "state of nobody");
 }
 
@@ -248,13 +257,15 @@ int main(int argc, char **argv)
     ocirt_set_log(rt, argv[4]);
     ocirt_set_log_format(rt, OCIRT_LOG_JSON);
     ocirt_set_timeout(rt, 30000);
-    if (check(ocirt_version(rt, NULL, &doc, e) == 0 && *ocirt_doc_string(doc, "/version"), "version"))
+    if (check(ocirt_version(rt, NULL, &doc, e) == 0 && *ocirt_doc_string(doc, "/version"),
+              "version"))
         ocirt_doc_free(doc);
     if (ocirt_features(rt, NULL, &doc, e) == 0) {
         check(ocirt_doc_string(doc, "/ociVersionMax"), "features");
         ocirt_doc_free(doc);
     }
-    if (check(ocirt_list(rt, NULL, &doc, e) == 0 && ocirt_doc_count(doc, "") == 0, "list of nothing"))
+    if (check(ocirt_list(rt, NULL, &doc, e) == 0 && ocirt_doc_count(doc, "") == 0,
+              "list of nothing"))
         ocirt_doc_free(doc);
     test_lifecycle(argv[2]);
     test_run(argv[2]);
