@@ -84,171 +84,162 @@ static long commit(struct task *t, struct cred *c, bool uid_change)
     return 0;
 }
 
-static long refuse(struct cred *c, long r)
+// User ids and group ids change by the same rules.
+enum which_id { REAL, EFFECTIVE, SAVED, FILES };
+
+struct id_kind {
+    u64 at;  // of four ids in struct cred
+    u32 cap; // that may set any
+};
+
+static const struct id_kind user_ids = {offsetof(struct cred, uid), CAP_SETUID};
+static const struct id_kind group_ids = {offsetof(struct cred, gid), CAP_SETGID};
+_Static_assert(offsetof(struct cred, fsuid) == offsetof(struct cred, uid) + FILES * sizeof(u32) &&
+                   offsetof(struct cred, fsgid) == offsetof(struct cred, gid) + FILES * sizeof(u32),
+               "in the order of enum which_id");
+
+static u32 *ids_of(struct cred *c, const struct id_kind *kind)
 {
-    cred_unref(c);
-    return r;
+    return (u32 *)((u8 *)c + kind->at);
+}
+
+static const u32 *old_ids(const struct task *t, const struct id_kind *kind)
+{
+    return (const u32 *)((const u8 *)t->cred + kind->at);
+}
+
+// Among the first `count` of them, or not to be changed.
+static bool one_of(u32 id, const u32 *ids, u32 count)
+{
+    bool found = id == NO_ID;
+    for (u32 i = 0; i < count; i++)
+        found |= id == ids[i];
+    return found;
+}
+
+static long set_id(struct task *t, const struct id_kind *kind, u32 id)
+{
+    const u32 *old = old_ids(t, kind);
+    bool any = task_capable(t, kind->cap);
+    if (id == NO_ID)
+        return -EINVAL;
+    if (!any && id != old[REAL] && id != old[SAVED])
+        return -EPERM;
+    struct cred *c = cred_dup(t->cred);
+    if (!c)
+        return -ENOMEM;
+    u32 *ids = ids_of(c, kind);
+    if (any)
+        ids[REAL] = ids[SAVED] = id;
+    ids[EFFECTIVE] = ids[FILES] = id;
+    return commit(t, c, kind == &user_ids);
+}
+
+// NO_ID leaves an id as it is.
+static long set_real_effective(struct task *t, const struct id_kind *kind, u32 r, u32 e)
+{
+    const u32 *old = old_ids(t, kind);
+    if (!task_capable(t, kind->cap) && (!one_of(r, old, 2) || !one_of(e, old, 3)))
+        return -EPERM;
+    struct cred *c = cred_dup(t->cred);
+    if (!c)
+        return -ENOMEM;
+    u32 *ids = ids_of(c, kind);
+    bool saves = r != NO_ID || (e != NO_ID && e != ids[REAL]);
+    if (r != NO_ID)
+        ids[REAL] = r;
+    if (e != NO_ID)
+        ids[EFFECTIVE] = e;
+    if (saves)
+        ids[SAVED] = ids[EFFECTIVE];
+    ids[FILES] = ids[EFFECTIVE];
+    return commit(t, c, kind == &user_ids);
+}
+
+static long set_three(struct task *t, const struct id_kind *kind, const u64 a[6])
+{
+    const u32 *old = old_ids(t, kind);
+    for (u32 i = 0; i < 3; i++)
+        if (!task_capable(t, kind->cap) && !one_of((u32)a[i], old, 3))
+            return -EPERM;
+    struct cred *c = cred_dup(t->cred);
+    if (!c)
+        return -ENOMEM;
+    u32 *ids = ids_of(c, kind);
+    for (u32 i = 0; i < 3; i++)
+        if ((u32)a[i] != NO_ID)
+            ids[i] = (u32)a[i];
+    ids[FILES] = ids[EFFECTIVE];
+    return commit(t, c, kind == &user_ids);
+}
+
+// Who is no longer root towards files has not root's power over them, and the reverse.
+static void fix_file_capabilities(struct cred *c, u32 old)
+{
+    if (c->securebits & SECBIT_NO_SETUID_FIXUP)
+        return;
+    if (!old && c->fsuid)
+        c->cap_effective &= ~FS_CAPS;
+    if (old && !c->fsuid)
+        c->cap_effective |= c->cap_permitted & FS_CAPS;
+}
+
+// The id before, whatever becomes of it.
+static long set_file_id(struct task *t, const struct id_kind *kind, u32 id)
+{
+    u32 old = old_ids(t, kind)[FILES];
+    if (id == NO_ID || id == old)
+        return old;
+    if (!one_of(id, old_ids(t, kind), 3) && !task_capable(t, kind->cap))
+        return old;
+    struct cred *c = cred_dup(t->cred);
+    if (!c)
+        return old;
+    ids_of(c, kind)[FILES] = id;
+    if (kind == &user_ids)
+        fix_file_capabilities(c, old);
+    task_set_cred(t, c);
+    return old;
 }
 
 long sys_setuid(struct task *t, const u64 a[6])
 {
-    u32 id = (u32)a[0];
-    struct cred *c;
-    if (id == NO_ID)
-        return -EINVAL;
-    c = cred_dup(t->cred);
-    if (!c)
-        return -ENOMEM;
-    if (task_capable(t, CAP_SETUID))
-        c->uid = c->suid = id;
-    else if (id != c->uid && id != c->suid)
-        return refuse(c, -EPERM);
-    c->euid = c->fsuid = id;
-    return commit(t, c, true);
+    return set_id(t, &user_ids, (u32)a[0]);
 }
 
 long sys_setgid(struct task *t, const u64 a[6])
 {
-    u32 id = (u32)a[0];
-    struct cred *c;
-    if (id == NO_ID)
-        return -EINVAL;
-    c = cred_dup(t->cred);
-    if (!c)
-        return -ENOMEM;
-    if (task_capable(t, CAP_SETGID))
-        c->gid = c->sgid = id;
-    else if (id != c->gid && id != c->sgid)
-        return refuse(c, -EPERM);
-    c->egid = c->fsgid = id;
-    return commit(t, c, false);
+    return set_id(t, &group_ids, (u32)a[0]);
 }
 
 long sys_setreuid(struct task *t, const u64 a[6])
 {
-    u32 r = (u32)a[0], e = (u32)a[1];
-    const struct cred *o = t->cred;
-    bool any = task_capable(t, CAP_SETUID);
-    if (!any && r != NO_ID && r != o->uid && r != o->euid)
-        return -EPERM;
-    if (!any && e != NO_ID && e != o->uid && e != o->euid && e != o->suid)
-        return -EPERM;
-    struct cred *c = cred_dup(o);
-    if (!c)
-        return -ENOMEM;
-    if (r != NO_ID)
-        c->uid = r;
-    if (e != NO_ID)
-        c->euid = e;
-    if (r != NO_ID || (e != NO_ID && e != o->uid))
-        c->suid = c->euid;
-    c->fsuid = c->euid;
-    return commit(t, c, true);
+    return set_real_effective(t, &user_ids, (u32)a[0], (u32)a[1]);
 }
 
 long sys_setregid(struct task *t, const u64 a[6])
 {
-    u32 r = (u32)a[0], e = (u32)a[1];
-    const struct cred *o = t->cred;
-    bool any = task_capable(t, CAP_SETGID);
-    if (!any && r != NO_ID && r != o->gid && r != o->egid)
-        return -EPERM;
-    if (!any && e != NO_ID && e != o->gid && e != o->egid && e != o->sgid)
-        return -EPERM;
-    struct cred *c = cred_dup(o);
-    if (!c)
-        return -ENOMEM;
-    if (r != NO_ID)
-        c->gid = r;
-    if (e != NO_ID)
-        c->egid = e;
-    if (r != NO_ID || (e != NO_ID && e != o->gid))
-        c->sgid = c->egid;
-    c->fsgid = c->egid;
-    return commit(t, c, false);
-}
-
-static bool one_of(u32 id, u32 x, u32 y, u32 z)
-{
-    return id == NO_ID || id == x || id == y || id == z;
+    return set_real_effective(t, &group_ids, (u32)a[0], (u32)a[1]);
 }
 
 long sys_setresuid(struct task *t, const u64 a[6])
 {
-    const struct cred *o = t->cred;
-    u32 id[3] = {(u32)a[0], (u32)a[1], (u32)a[2]};
-    for (int i = 0; i < 3; i++)
-        if (!task_capable(t, CAP_SETUID) && !one_of(id[i], o->uid, o->euid, o->suid))
-            return -EPERM;
-    struct cred *c = cred_dup(o);
-    if (!c)
-        return -ENOMEM;
-    if (id[0] != NO_ID)
-        c->uid = id[0];
-    if (id[1] != NO_ID)
-        c->euid = id[1];
-    if (id[2] != NO_ID)
-        c->suid = id[2];
-    c->fsuid = c->euid;
-    return commit(t, c, true);
+    return set_three(t, &user_ids, a);
 }
 
 long sys_setresgid(struct task *t, const u64 a[6])
 {
-    const struct cred *o = t->cred;
-    u32 id[3] = {(u32)a[0], (u32)a[1], (u32)a[2]};
-    for (int i = 0; i < 3; i++)
-        if (!task_capable(t, CAP_SETGID) && !one_of(id[i], o->gid, o->egid, o->sgid))
-            return -EPERM;
-    struct cred *c = cred_dup(o);
-    if (!c)
-        return -ENOMEM;
-    if (id[0] != NO_ID)
-        c->gid = id[0];
-    if (id[1] != NO_ID)
-        c->egid = id[1];
-    if (id[2] != NO_ID)
-        c->sgid = id[2];
-    c->fsgid = c->egid;
-    return commit(t, c, false);
+    return set_three(t, &group_ids, a);
 }
 
 long sys_setfsuid(struct task *t, const u64 a[6])
 {
-    u32 id = (u32)a[0], old = t->cred->fsuid;
-    const struct cred *o = t->cred;
-    if (id == NO_ID || id == old)
-        return old;
-    if (id != o->fsuid && !one_of(id, o->uid, o->euid, o->suid) && !task_capable(t, CAP_SETUID))
-        return old;
-    struct cred *c = cred_dup(o);
-    if (!c)
-        return old;
-    c->fsuid = id;
-    if (!(c->securebits & SECBIT_NO_SETUID_FIXUP)) {
-        if (!old && id)
-            c->cap_effective &= ~FS_CAPS;
-        if (old && !id)
-            c->cap_effective |= c->cap_permitted & FS_CAPS;
-    }
-    task_set_cred(t, c);
-    return old;
+    return set_file_id(t, &user_ids, (u32)a[0]);
 }
 
 long sys_setfsgid(struct task *t, const u64 a[6])
 {
-    u32 id = (u32)a[0], old = t->cred->fsgid;
-    const struct cred *o = t->cred;
-    if (id == NO_ID || id == old)
-        return old;
-    if (!one_of(id, o->gid, o->egid, o->sgid) && !task_capable(t, CAP_SETGID))
-        return old;
-    struct cred *c = cred_dup(o);
-    if (!c)
-        return old;
-    c->fsgid = id;
-    task_set_cred(t, c);
-    return old;
+    return set_file_id(t, &group_ids, (u32)a[0]);
 }
 
 long sys_getgroups(struct task *t, const u64 a[6])
