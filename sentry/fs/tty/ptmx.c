@@ -108,20 +108,7 @@ static long feed(struct tty *t, struct file *f, const u8 *buf, u32 size)
 
 static long master_write(struct file *f, struct uio *u, s64 *pos)
 {
-    u8 buf[BOUNCE];
-    long done = 0;
-    while (u->resid) {
-        long n = uio_get(u, buf, min(u->resid, (u64)BOUNCE));
-        if (n <= 0)
-            return done ? done : n;
-        long r = feed(f->priv, f, buf, (u32)n);
-        if (r < 0)
-            return done ? done : r;
-        done += r;
-        if (r < n)
-            break;
-    }
-    return done;
+    return tty_write_all(f, u, feed);
 }
 
 static u32 master_ready(struct file *f)

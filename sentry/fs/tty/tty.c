@@ -394,24 +394,15 @@ static long write_buffer(struct tty *t, struct file *f, const u8 *buf, u32 size)
     }
 }
 
-static long slave_write(struct file *f, struct uio *u, s64 *pos)
+long tty_write_all(struct file *f, struct uio *u, tty_put_fn *put)
 {
-    struct tty *t = f->priv;
     u8 buf[BOUNCE];
     long done = 0;
-
-    if (tty_hung_up(f))
-        return -EIO;
-    if (t->t.c_lflag & TOSTOP) {
-        int r = background(t, SIGTTOU);
-        if (r)
-            return r;
-    }
     while (u->resid) {
         long n = uio_get(u, buf, min(u->resid, (u64)BOUNCE));
         if (n <= 0)
             return done ? done : n;
-        long r = write_buffer(t, f, buf, (u32)n);
+        long r = put(f->priv, f, buf, (u32)n);
         if (r < 0)
             return done ? done : r;
         done += r;
@@ -419,6 +410,19 @@ static long slave_write(struct file *f, struct uio *u, s64 *pos)
             break;
     }
     return done;
+}
+
+static long slave_write(struct file *f, struct uio *u, s64 *pos)
+{
+    struct tty *t = f->priv;
+    if (tty_hung_up(f))
+        return -EIO;
+    if (t->t.c_lflag & TOSTOP) {
+        int r = background(t, SIGTTOU);
+        if (r)
+            return r;
+    }
+    return tty_write_all(f, u, write_buffer);
 }
 
 static u32 slave_ready(struct file *f)
