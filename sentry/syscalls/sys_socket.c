@@ -35,6 +35,21 @@ static int get_socket(int fd, struct fdref *ret, const struct socket_ops **ret_o
     return -ENOTSOCK;
 }
 
+// A call on a socket; `a` are the system call's arguments.
+typedef int socket_call(struct file *f, const struct socket_ops *ops, const u64 a[6]);
+
+static long on_socket(const u64 a[6], socket_call *call)
+{
+    const struct socket_ops *ops;
+    struct fdref ref;
+    int r = get_socket((int)a[0], &ref, &ops);
+    if (r)
+        return r;
+    r = call(ref.file, ops, a);
+    fd_put(ref);
+    return r;
+}
+
 int sockname_in(struct socket_name *ret, struct uaddr addr, u64 size)
 {
     ret->size = 0;
@@ -116,44 +131,38 @@ long sys_socketpair(struct task *t, const u64 a[6])
 
 // ---- names and connections ----------------------------------------------------------------------------
 
-static long with_name(const u64 a[6], bool connect)
+static int do_bind(struct file *f, const struct socket_ops *ops, const u64 a[6])
 {
-    const struct socket_ops *ops;
     struct socket_name name;
-    struct fdref ref;
+    int r = sockname_in(&name, uaddr(a[1]), a[2]);
+    return r ? r : ops->bind ? ops->bind(f, &name) : -EOPNOTSUPP;
+}
 
-    int r = get_socket((int)a[0], &ref, &ops);
-    if (r)
-        return r;
-    r = sockname_in(&name, uaddr(a[1]), a[2]);
-    if (!r && connect)
-        r = ops->connect ? ops->connect(ref.file, &name) : -EOPNOTSUPP;
-    else if (!r)
-        r = ops->bind ? ops->bind(ref.file, &name) : -EOPNOTSUPP;
-    fd_put(ref);
-    return r;
+static int do_connect(struct file *f, const struct socket_ops *ops, const u64 a[6])
+{
+    struct socket_name name;
+    int r = sockname_in(&name, uaddr(a[1]), a[2]);
+    return r ? r : ops->connect ? ops->connect(f, &name) : -EOPNOTSUPP;
+}
+
+static int do_listen(struct file *f, const struct socket_ops *ops, const u64 a[6])
+{
+    return ops->listen ? ops->listen(f, (int)a[1]) : -EOPNOTSUPP;
 }
 
 long sys_bind(struct task *t, const u64 a[6])
 {
-    return with_name(a, false);
+    return on_socket(a, do_bind);
 }
 
 long sys_connect(struct task *t, const u64 a[6])
 {
-    return with_name(a, true);
+    return on_socket(a, do_connect);
 }
 
 long sys_listen(struct task *t, const u64 a[6])
 {
-    const struct socket_ops *ops;
-    struct fdref ref;
-    int r = get_socket((int)a[0], &ref, &ops);
-    if (r)
-        return r;
-    r = ops->listen ? ops->listen(ref.file, (int)a[1]) : -EOPNOTSUPP;
-    fd_put(ref);
-    return r;
+    return on_socket(a, do_listen);
 }
 
 static long do_accept(int fd, struct uaddr addr, struct uaddr size, u32 flags)
@@ -199,81 +208,78 @@ long sys_accept4(struct task *t, const u64 a[6])
     return do_accept((int)a[0], uaddr(a[1]), uaddr(a[2]), (u32)a[3]);
 }
 
-static long get_name(const u64 a[6], bool peer)
+static int get_name(struct file *f, const struct socket_ops *ops, const u64 a[6], bool peer)
 {
-    const struct socket_ops *ops;
     struct socket_name name;
-    struct fdref ref;
-    int r = get_socket((int)a[0], &ref, &ops);
-    if (r)
-        return r;
-    r = ops->getname(ref.file, peer, &name);
-    fd_put(ref);
+    int r = ops->getname(f, peer, &name);
     return r ? r : sockname_out(&name, uaddr(a[1]), uaddr(a[2]));
+}
+
+static int do_getsockname(struct file *f, const struct socket_ops *ops, const u64 a[6])
+{
+    return get_name(f, ops, a, false);
+}
+
+static int do_getpeername(struct file *f, const struct socket_ops *ops, const u64 a[6])
+{
+    return get_name(f, ops, a, true);
+}
+
+static int do_shutdown(struct file *f, const struct socket_ops *ops, const u64 a[6])
+{
+    return ops->shutdown ? ops->shutdown(f, (int)a[1]) : -EOPNOTSUPP;
 }
 
 long sys_getsockname(struct task *t, const u64 a[6])
 {
-    return get_name(a, false);
+    return on_socket(a, do_getsockname);
 }
 
 long sys_getpeername(struct task *t, const u64 a[6])
 {
-    return get_name(a, true);
+    return on_socket(a, do_getpeername);
 }
 
 long sys_shutdown(struct task *t, const u64 a[6])
 {
-    const struct socket_ops *ops;
-    struct fdref ref;
-    int r = get_socket((int)a[0], &ref, &ops);
-    if (r)
-        return r;
-    r = ops->shutdown ? ops->shutdown(ref.file, (int)a[1]) : -EOPNOTSUPP;
-    fd_put(ref);
-    return r;
+    return on_socket(a, do_shutdown);
 }
 
 // ---- options ------------------------------------------------------------------------------------------
 
-long sys_setsockopt(struct task *t, const u64 a[6])
+static int do_setsockopt(struct file *f, const struct socket_ops *ops, const u64 a[6])
 {
-    const struct socket_ops *ops;
     u8 value[OPTION_MAX] = {0};
-    struct fdref ref;
     s32 size = (s32)a[4];
+    if (size < 0)
+        return -EINVAL;
+    u32 used = min((u32)size, (u32)OPTION_MAX);
+    int r = copy_in(value, uaddr(a[3]), used);
+    return r ? r : ops->setsockopt(f, (int)a[1], (int)a[2], value, used);
+}
 
-    int r = get_socket((int)a[0], &ref, &ops);
+static int do_getsockopt(struct file *f, const struct socket_ops *ops, const u64 a[6])
+{
+    u8 value[OPTION_MAX] = {0};
+    s32 room;
+    int r = copy_in(&room, uaddr(a[4]), sizeof(room));
     if (r)
         return r;
-    if (size < 0)
-        r = -EINVAL;
+    if (room < 0)
+        return -EINVAL;
+    u32 size = min((u32)room, (u32)OPTION_MAX);
+    r = ops->getsockopt(f, (int)a[1], (int)a[2], value, &size);
     if (!r)
-        r = copy_in(value, uaddr(a[3]), min((u64)size, (u64)OPTION_MAX));
-    if (!r)
-        r = ops->setsockopt(ref.file, (int)a[1], (int)a[2], value, min((u32)size, OPTION_MAX));
-    fd_put(ref);
-    return r;
+        r = copy_out(uaddr(a[3]), value, size);
+    return r ? r : put_u32(uaddr(a[4]), size);
+}
+
+long sys_setsockopt(struct task *t, const u64 a[6])
+{
+    return on_socket(a, do_setsockopt);
 }
 
 long sys_getsockopt(struct task *t, const u64 a[6])
 {
-    const struct socket_ops *ops;
-    u8 value[OPTION_MAX] = {0};
-    struct fdref ref;
-    s32 room;
-
-    int r = get_socket((int)a[0], &ref, &ops);
-    if (r)
-        return r;
-    r = copy_in(&room, uaddr(a[4]), sizeof(room));
-    if (!r && room < 0)
-        r = -EINVAL;
-    u32 size = r ? 0 : min((u32)room, OPTION_MAX);
-    if (!r)
-        r = ops->getsockopt(ref.file, (int)a[1], (int)a[2], value, &size);
-    fd_put(ref);
-    if (!r)
-        r = copy_out(uaddr(a[3]), value, size);
-    return r ? r : put_u32(uaddr(a[4]), size);
+    return on_socket(a, do_getsockopt);
 }
