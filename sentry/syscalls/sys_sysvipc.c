@@ -33,8 +33,30 @@ static long answer(struct uaddr to, const void *from, u64 size, long result)
     return result >= 0 && copy_out(to, from, size) ? -EFAULT : result;
 }
 
-// ---- shared memory
-// ---------------------------------------------------------------------------------
+// ---- what the three kinds of control have in common -------------------------------------------------
+
+// The commands of one kind, and what they do; `info` and `stat` are told which it is.
+struct control {
+    u32 info_command, stat_command, stat_any_command; // SHM_INFO, SHM_STAT ...
+    long (*info)(struct ipc_ns *ns, u32 command, struct uaddr to);
+    long (*stat)(struct ipc_ns *ns, s32 id, u32 command, struct uaddr to);
+    long (*set)(struct ipc_ns *ns, s32 id, struct uaddr from);
+    long (*remove)(struct ipc_ns *ns, s32 id);
+};
+
+static long control(const struct control *c, s32 id, u32 command, struct uaddr at)
+{
+    struct ipc_ns *ns = ipc_ns_current();
+    if (command == IPC_INFO || command == c->info_command)
+        return c->info(ns, command, at);
+    if (command == IPC_STAT || command == c->stat_command || command == c->stat_any_command)
+        return c->stat(ns, id, command, at);
+    if (command == IPC_SET)
+        return c->set(ns, id, at);
+    return command == IPC_RMID ? c->remove(ns, id) : -EINVAL;
+}
+
+// ---- shared memory ------------------------------------------------------------------------------
 
 long sys_shmget(struct task *t, const u64 a[6])
 {
@@ -85,39 +107,27 @@ static long shm_info_out(struct ipc_ns *ns, u32 command, struct uaddr to)
                                : answer(to, &info, sizeof(info), highest);
 }
 
-long sys_shmctl(struct task *t, const u64 a[6])
+static long shm_set_in(struct ipc_ns *ns, s32 id, struct uaddr from)
 {
-    struct ipc_ns *ns = ipc_ns_current();
-    s32 id = (s32)a[0];
-    u32 command = (u32)a[1];
-    struct uaddr at = uaddr(a[2]);
-    switch (command) {
-    case IPC_INFO:
-    case SHM_INFO:
-        return shm_info_out(ns, command, at);
-    case IPC_STAT:
-    case SHM_STAT:
-    case SHM_STAT_ANY:
-        return shm_stat_out(ns, id, command, at);
-    case IPC_SET: {
-        struct shmid64_ds in;
-        if (copy_in(&in, at, sizeof(in)))
-            return -EFAULT;
-        struct ipc_settings s = settings_of(&in.shm_perm);
-        return shm_set(ns, id, &s);
-    }
-    case IPC_RMID:
-        return shm_remove(ns, id);
-    case SHM_LOCK:
-    case SHM_UNLOCK:
-        return shm_set_locked(ns, id, command == SHM_LOCK);
-    default:
-        return -EINVAL;
-    }
+    struct shmid64_ds in;
+    if (copy_in(&in, from, sizeof(in)))
+        return -EFAULT;
+    struct ipc_settings s = settings_of(&in.shm_perm);
+    return shm_set(ns, id, &s);
 }
 
-// ---- semaphores
-// ------------------------------------------------------------------------------------
+static const struct control shm_control = {SHM_INFO,     SHM_STAT,   SHM_STAT_ANY, shm_info_out,
+                                           shm_stat_out, shm_set_in, shm_remove};
+
+long sys_shmctl(struct task *t, const u64 a[6])
+{
+    u32 command = (u32)a[1];
+    if (command == SHM_LOCK || command == SHM_UNLOCK)
+        return shm_set_locked(ipc_ns_current(), (s32)a[0], command == SHM_LOCK);
+    return control(&shm_control, (s32)a[0], command, uaddr(a[2]));
+}
+
+// ---- semaphores ---------------------------------------------------------------------------------
 
 long sys_semget(struct task *t, const u64 a[6])
 {
@@ -217,6 +227,18 @@ static long sem_all(struct ipc_ns *ns, s32 id, u32 command, struct uaddr at)
     return r;
 }
 
+static long sem_set_in(struct ipc_ns *ns, s32 id, struct uaddr from)
+{
+    struct semid64_ds in;
+    if (copy_in(&in, from, sizeof(in)))
+        return -EFAULT;
+    struct ipc_settings s = settings_of(&in.sem_perm);
+    return sem_set(ns, id, &s);
+}
+
+static const struct control sem_control = {SEM_INFO,     SEM_STAT,   SEM_STAT_ANY, sem_info_out,
+                                           sem_stat_out, sem_set_in, sem_remove};
+
 long sys_semctl(struct task *t, const u64 a[6])
 {
     struct ipc_ns *ns = ipc_ns_current();
@@ -224,22 +246,6 @@ long sys_semctl(struct task *t, const u64 a[6])
     u32 number = (u32)a[1], command = (u32)a[2];
     struct uaddr at = uaddr(a[3]);
     switch (command) {
-    case IPC_INFO:
-    case SEM_INFO:
-        return sem_info_out(ns, command, at);
-    case IPC_STAT:
-    case SEM_STAT:
-    case SEM_STAT_ANY:
-        return sem_stat_out(ns, id, command, at);
-    case IPC_SET: {
-        struct semid64_ds in;
-        if (copy_in(&in, at, sizeof(in)))
-            return -EFAULT;
-        struct ipc_settings s = settings_of(&in.sem_perm);
-        return sem_set(ns, id, &s);
-    }
-    case IPC_RMID:
-        return sem_remove(ns, id);
     case GETALL:
     case SETALL:
         return sem_all(ns, id, command, at);
@@ -251,12 +257,11 @@ long sys_semctl(struct task *t, const u64 a[6])
     case SETVAL:
         return sem_write(ns, id, number, (s32)a[3]);
     default:
-        return -EINVAL;
+        return control(&sem_control, id, command, at);
     }
 }
 
-// ---- messages
-// --------------------------------------------------------------------------------------
+// ---- messages -----------------------------------------------------------------------------------
 
 long sys_msgget(struct task *t, const u64 a[6])
 {
@@ -337,31 +342,20 @@ static long msg_info_out(struct ipc_ns *ns, u32 command, struct uaddr to)
     return answer(to, &info, sizeof(info), highest);
 }
 
+static long msg_set_in(struct ipc_ns *ns, s32 id, struct uaddr from)
+{
+    struct msqid64_ds in;
+    if (copy_in(&in, from, sizeof(in)))
+        return -EFAULT;
+    struct ipc_settings s = settings_of(&in.msg_perm);
+    s.max_bytes = in.msg_qbytes;
+    return msg_set(ns, id, &s);
+}
+
+static const struct control msg_control = {MSG_INFO,     MSG_STAT,   MSG_STAT_ANY, msg_info_out,
+                                           msg_stat_out, msg_set_in, msg_remove};
+
 long sys_msgctl(struct task *t, const u64 a[6])
 {
-    struct ipc_ns *ns = ipc_ns_current();
-    s32 id = (s32)a[0];
-    u32 command = (u32)a[1];
-    struct uaddr at = uaddr(a[2]);
-    switch (command) {
-    case IPC_INFO:
-    case MSG_INFO:
-        return msg_info_out(ns, command, at);
-    case IPC_STAT:
-    case MSG_STAT:
-    case MSG_STAT_ANY:
-        return msg_stat_out(ns, id, command, at);
-    case IPC_SET: {
-        struct msqid64_ds in;
-        if (copy_in(&in, at, sizeof(in)))
-            return -EFAULT;
-        struct ipc_settings s = settings_of(&in.msg_perm);
-        s.max_bytes = in.msg_qbytes;
-        return msg_set(ns, id, &s);
-    }
-    case IPC_RMID:
-        return msg_remove(ns, id);
-    default:
-        return -EINVAL;
-    }
+    return control(&msg_control, (s32)a[0], (u32)a[1], uaddr(a[2]));
 }
