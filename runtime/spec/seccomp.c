@@ -47,8 +47,7 @@ struct translation {
     u32 count;
 };
 
-// ---- reading the profile
-// -------------------------------------------------------------------------
+// ---- reading the profile ------------------------------------------------------------------------
 
 static json_object *get(json_object *o, const char *name)
 {
@@ -217,8 +216,7 @@ static int read_profile(struct translation *t, json_object *profile, struct erro
     return 0;
 }
 
-// ---- writing the program
-// -------------------------------------------------------------------------
+// ---- writing the program ------------------------------------------------------------------------
 
 static struct sock_filter *emit(struct translation *t, u32 code, u32 k)
 {

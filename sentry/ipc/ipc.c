@@ -72,8 +72,7 @@ s64 ipc_time(void)
     return host_clock(CLOCK_REALTIME) / NSEC_PER_SEC;
 }
 
-// ---- look-up
-// ---------------------------------------------------------------------------------------
+// ---- look-up ------------------------------------------------------------------------------------
 
 int ipc_find_index_locked(struct ipc_table *t, s32 index, struct ipc_object **ret)
 {
@@ -127,8 +126,7 @@ int ipc_owned(const struct ipc_object *o)
     return ok ? 0 : -EPERM;
 }
 
-// ---- making and removing
-// ---------------------------------------------------------------------------
+// ---- making and removing ------------------------------------------------------------------------
 
 static int grow_locked(struct ipc_table *t)
 {

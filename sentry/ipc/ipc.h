@@ -69,8 +69,7 @@ void ipc_ns_unref(struct ipc_ns *ns); // the last one removes all that is in it;
 struct ipc_ns *ipc_ns_current(void);
 s32 kernel_current_tgid(void);
 
-// ---- shared memory
-// ---------------------------------------------------------------------------------
+// ---- shared memory ------------------------------------------------------------------------------
 
 struct shm_stat {
     struct ipc_object object;
@@ -84,8 +83,7 @@ long shm_attach(struct ipc_ns *ns, s32 id, u64 addr, u32 flags) must_check; // t
 long shm_detach(u64 addr) must_check;
 long shm_set_locked(struct ipc_ns *ns, s32 id, bool lock) must_check;
 
-// ---- semaphores
-// ------------------------------------------------------------------------------------
+// ---- semaphores ---------------------------------------------------------------------------------
 
 struct sem_operation {
     u16 number;
@@ -119,8 +117,7 @@ int sem_undo_share(struct sem_undo_list **list, struct sem_undo_list **ret) must
 // A task ends or leaves it; the last one undoes.
 void sem_undo_leave(struct sem_undo_list *list); // NULL is allowed
 
-// ---- messages
-// --------------------------------------------------------------------------------------
+// ---- messages -----------------------------------------------------------------------------------
 
 struct msg_stat {
     struct ipc_object object;
@@ -143,8 +140,7 @@ long msg_send(struct ipc_ns *ns, s32 id, struct ipc_message *m, u32 flags) must_
 long msg_receive(struct ipc_ns *ns, s32 id, u64 size, s64 type, u32 flags,
                  struct ipc_message **ret) must_check;
 
-// ---- all three
-// -------------------------------------------------------------------------------------
+// ---- all three ----------------------------------------------------------------------------------
 
 // IPC_STAT by id, *_STAT by index: the id (0 for IPC_STAT). `any`: whoever may not read it, too.
 long shm_get_stat(struct ipc_ns *ns, s32 id, bool by_index, bool any,
@@ -169,8 +165,7 @@ long msg_remove(struct ipc_ns *ns, s32 id) must_check;
 // The highest index in use, or 0; *ret_count the number of objects.
 long ipc_highest(struct ipc_table *t, u32 *ret_count);
 
-// ---- internal
-// --------------------------------------------------------------------------------------
+// ---- internal -----------------------------------------------------------------------------------
 
 struct ipc_kind {
     // A new object, without the lock. -ENOMEM ...

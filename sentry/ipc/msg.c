@@ -100,8 +100,7 @@ static int wait_locked(struct ipc_ns *ns, struct msg_queue *q, u32 event)
     return removed ? -EIDRM : r == -ERESTARTSYS ? -ERESTARTNOHAND : r;
 }
 
-// ---- sending
-// ---------------------------------------------------------------------------------------
+// ---- sending ------------------------------------------------------------------------------------
 
 static bool has_room(const struct msg_queue *q, u32 size)
 {
@@ -146,8 +145,7 @@ long msg_send(struct ipc_ns *ns, s32 id, struct ipc_message *m, u32 flags)
     return r;
 }
 
-// ---- receiving
-// -------------------------------------------------------------------------------------
+// ---- receiving ----------------------------------------------------------------------------------
 
 // The message that msgrcv(2) with this type would take.
 static struct ipc_message *choose(struct msg_queue *q, s64 type, u32 flags)
@@ -218,8 +216,7 @@ long msg_receive(struct ipc_ns *ns, s32 id, u64 size, s64 type, u32 flags, struc
     return r;
 }
 
-// ---- control
-// ---------------------------------------------------------------------------------------
+// ---- control ------------------------------------------------------------------------------------
 
 long msg_get_stat(struct ipc_ns *ns, s32 id, bool by_index, bool any, struct msg_stat *ret)
 {

@@ -53,8 +53,7 @@ static void set_unref(struct sem_set *s)
         arena_free(s);
 }
 
-// ---- making and removing
-// ---------------------------------------------------------------------------
+// ---- making and removing ------------------------------------------------------------------------
 
 static int sem_make(struct ipc_ns *ns, s32 key, u64 count, u32 flags, struct ipc_object **ret)
 {
@@ -130,8 +129,7 @@ static int lock_set(struct ipc_ns *ns, s32 id, u32 want, struct sem_set **ret)
     return r;
 }
 
-// ---- undoing
-// ---------------------------------------------------------------------------------------
+// ---- undoing ------------------------------------------------------------------------------------
 
 static struct sem_undo_list *undo_list_new(void)
 {
@@ -216,8 +214,7 @@ void sem_undo_leave(struct sem_undo_list *list)
     arena_free(list);
 }
 
-// ---- operations
-// ------------------------------------------------------------------------------------
+// ---- operations ---------------------------------------------------------------------------------
 
 enum outcome { DONE = 1, BLOCKED = 2 }; // others are -errno
 
@@ -355,8 +352,7 @@ long sem_operate(struct ipc_ns *ns, s32 id, const struct sem_operation *ops, u32
     return r;
 }
 
-// ---- control
-// ---------------------------------------------------------------------------------------
+// ---- control ------------------------------------------------------------------------------------
 
 long sem_read(struct ipc_ns *ns, s32 id, u32 number, u32 command)
 {

@@ -36,8 +36,7 @@ static u64 pages_of(const struct shm_segment *s)
     return page_up(s->size) >> PAGE_SHIFT;
 }
 
-// ---- the file
-// --------------------------------------------------------------------------------------
+// ---- the file -----------------------------------------------------------------------------------
 
 static int shm_map_fd(struct file *f, bool writable)
 {
@@ -97,8 +96,7 @@ static int open_files(struct shm_segment *s)
     return 0;
 }
 
-// ---- making
-// ----------------------------------------------------------------------------------------
+// ---- making -------------------------------------------------------------------------------------
 
 static int shm_make(struct ipc_ns *ns, s32 key, u64 size, u32 flags, struct ipc_object **ret)
 {
@@ -160,8 +158,7 @@ long shm_get(struct ipc_ns *ns, s32 key, u64 size, u32 flags)
     return ipc_get(ns, &ns->shm, &shm_kind, key, size, flags);
 }
 
-// ---- attaching
-// -------------------------------------------------------------------------------------
+// ---- attaching ----------------------------------------------------------------------------------
 
 static int find_file(struct ipc_ns *ns, s32 id, bool write, struct file **ret)
 {
@@ -249,8 +246,7 @@ long shm_detach(u64 addr)
     return r;
 }
 
-// ---- control
-// ---------------------------------------------------------------------------------------
+// ---- control ------------------------------------------------------------------------------------
 
 static u64 attached(const struct shm_segment *s)
 {

@@ -14,8 +14,7 @@
 #define TOTAL_OVERHEAD 4   // what each filter counts in addition
 #define SYS_SECCOMP_CODE 1 // SYS_SECCOMP of siginfo
 
-// ---- filters
-// -------------------------------------------------------------------------------------
+// ---- filters ------------------------------------------------------------------------------------
 
 static struct seccomp_filter *filter_ref(struct seccomp_filter *f)
 {
@@ -77,8 +76,7 @@ static int filter_new(struct seccomp_filter *before, const struct sock_filter *p
     return 0;
 }
 
-// ---- tasks
-// ---------------------------------------------------------------------------------------
+// ---- tasks --------------------------------------------------------------------------------------
 
 bool task_no_new_privs(const struct task *t)
 {
@@ -204,8 +202,7 @@ void seccomp_get_info(struct task *t, u32 *ret_mode, u32 *ret_filters)
     mutex_unlock(&t->process->lock);
 }
 
-// ---- system calls
-// --------------------------------------------------------------------------------
+// ---- system calls -------------------------------------------------------------------------------
 
 // The task alone ends, or with its last thread the process.
 static void kill_thread(struct task *t, int sig)

@@ -14,8 +14,7 @@
 #define CAP_SYS_PTRACE_ 19
 #define SYSGOOD 0x80
 
-// ---- attaching
-// -------------------------------------------------------------------------------------
+// ---- attaching ----------------------------------------------------------------------------------
 
 // The struct trace of a task, made if it has none.
 static struct trace *trace_of(struct task *t)
@@ -101,8 +100,7 @@ s32 trace_tracer_tgid(struct task *t)
     return tgid;
 }
 
-// ---- stopping
-// --------------------------------------------------------------------------------------
+// ---- stopping -----------------------------------------------------------------------------------
 
 static void tell_tracer_locked(struct trace *tr, u32 uid, int code, int status)
 {
@@ -256,8 +254,7 @@ int trace_signal(struct task *t, int sig, struct guest_siginfo *info)
     return 0;
 }
 
-// ---- system calls
-// ----------------------------------------------------------------------------------
+// ---- system calls -------------------------------------------------------------------------------
 
 bool trace_syscall(struct task *t, bool again)
 {
@@ -345,8 +342,7 @@ void trace_after_guest(struct task *t)
     t->regs_dirty = 1;
 }
 
-// ---- children and programs
-// -------------------------------------------------------------------------
+// ---- children and programs ----------------------------------------------------------------------
 
 void trace_clone_locked(struct task *t, struct task *child, u64 flags, int exit_signal)
 {
@@ -404,8 +400,7 @@ void trace_exec(struct task *t, s32 old_tid)
     }
 }
 
-// ---- the ends
-// --------------------------------------------------------------------------------------
+// ---- the ends -----------------------------------------------------------------------------------
 
 static s32 end_status(const struct task *t)
 {

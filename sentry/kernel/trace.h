@@ -68,8 +68,7 @@ static inline bool trace_active(const struct task *t)
     return tr && __atomic_load_n(&tr->tracer, __ATOMIC_RELAXED);
 }
 
-// ---- the tracee's own task
-// -------------------------------------------------------------------------
+// ---- the tracee's own task ----------------------------------------------------------------------
 
 // A system call has come: true if the call waits for its stop (trace_step_on then says when to run
 // it). `again`: see do_syscall.
@@ -117,8 +116,7 @@ static inline bool trace_past_stop(struct task *t)
 void trace_clone_locked(struct task *t, struct task *child, u64 flags, int exit_signal);
 void trace_exec(struct task *t, s32 old_tid);
 
-// ---- the ends
-// --------------------------------------------------------------------------------------
+// ---- the ends -----------------------------------------------------------------------------------
 
 // The current task is about to end, and has all that is its own still.
 void trace_exit_stop(struct task *t);
@@ -129,8 +127,7 @@ void trace_task_ended_locked(struct task *t);
 void trace_process_ended_locked(struct process *p);
 void trace_free(struct task *t); // the task is released
 
-// ---- the tracer
-// ------------------------------------------------------------------------------------
+// ---- the tracer ---------------------------------------------------------------------------------
 
 // Attaches. tasks_lock held. -ENOMEM, -EPERM (traced already).
 int trace_attach_locked(struct task *t, struct process *tracer, u32 options, bool seize) must_check;

@@ -26,8 +26,7 @@ struct request {
     u64 addr, data;
 };
 
-// ---- registers
-// -------------------------------------------------------------------------------------
+// ---- registers ----------------------------------------------------------------------------------
 
 static int check_regs(const struct user_regs *r)
 {
@@ -75,8 +74,7 @@ static long poke_user(const struct request *q)
     return q->addr >= USER_DEBUG_FIRST && !q->data ? 0 : -EIO;
 }
 
-// ---- FP state
-// --------------------------------------------------------------------------------------
+// ---- FP state -----------------------------------------------------------------------------------
 
 // Has the tracee's thread move its FP state from or to trace->fp.
 static long ask(const struct request *q, enum trace_ask what)
@@ -164,8 +162,7 @@ static long regset(const struct request *q, bool set)
     return r ? r : put_u64(uaddr(q->data + 8), size);
 }
 
-// ---- memory
-// ----------------------------------------------------------------------------------------
+// ---- memory -------------------------------------------------------------------------------------
 
 static long peek(const struct request *q)
 {
@@ -184,8 +181,7 @@ static long poke(const struct request *q)
     return n == sizeof(q->data) ? 0 : -EIO;
 }
 
-// ---- signals and events
-// ----------------------------------------------------------------------------
+// ---- signals and events -------------------------------------------------------------------------
 
 static long signal_info(const struct request *q, bool set)
 {
@@ -244,8 +240,7 @@ static long set_options(const struct request *q)
     return 0;
 }
 
-// ---- letting go
-// ------------------------------------------------------------------------------------
+// ---- letting go ---------------------------------------------------------------------------------
 
 static long resume(const struct request *q, u32 request)
 {
@@ -272,8 +267,7 @@ static long listen_on(const struct request *q)
     return 0;
 }
 
-// ---- attaching
-// -------------------------------------------------------------------------------------
+// ---- attaching ----------------------------------------------------------------------------------
 
 static long trace_me(struct task *t)
 {
@@ -329,8 +323,7 @@ static long kill_tracee(struct task *t, struct task *o)
     return ours ? 0 : -ESRCH;
 }
 
-// ---- requests to a stopped tracee
-// --------------------------------------------------------------------
+// ---- requests to a stopped tracee ---------------------------------------------------------------
 
 static long serve(const struct request *q, u32 request)
 {

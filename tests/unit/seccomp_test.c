@@ -156,8 +156,7 @@ static void test_what_is_refused(void **state)
     free(text);
 }
 
-// ---- beside libseccomp
-// ---------------------------------------------------------------------------
+// ---- beside libseccomp --------------------------------------------------------------------------
 
 static const char *const op_names[] = {"SCMP_CMP_NE",       "SCMP_CMP_LT", "SCMP_CMP_LE",
                                        "SCMP_CMP_EQ",       "SCMP_CMP_GE", "SCMP_CMP_GT",

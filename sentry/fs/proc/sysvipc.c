@@ -70,8 +70,7 @@ static const struct pseudo_entry sysvipc_entries[] = {
 };
 const struct pseudo_table proc_sysvipc_table = PSEUDO_TABLE(sysvipc_entries);
 
-// ---- limits
-// ----------------------------------------------------------------------------------------
+// ---- limits -------------------------------------------------------------------------------------
 
 // The value of one limit, kernel.shmall or shmmax.
 static u64 *wide_limit(struct pseudo_ctx *x)
