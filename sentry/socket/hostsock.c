@@ -171,7 +171,7 @@ static void leave(struct hostsock *s)
 static struct inode *socket_inode(int fd)
 {
     struct inode *i = inode_new_anon(S_IFSOCK | 0777);
-    struct statx st;
+    struct statx st = {0};
     if (i && !host_fstatx(fd, &st))
         i->ino = st.stx_ino;
     return i;

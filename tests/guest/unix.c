@@ -42,6 +42,27 @@ static int server(int type, const struct sockaddr_un *a, socklen_t len)
     return fd;
 }
 
+TEST(listed_in_proc)
+{
+    struct sockaddr_un a;
+    static char text[200000];
+    socklen_t len = abstract(&a, "listed");
+    server(SOCK_STREAM, &a, len);
+    t_read_file("/proc/net/unix", text, sizeof text);
+    char name[64];
+    snprintf(name, sizeof name, "@listed-%d\n", (int)getpid());
+    char *line = strstr(text, name);
+    CHECK(line);
+    while (line > text && line[-1] != '\n')
+        line--;
+    unsigned long inode;
+    unsigned flags, type, state;
+    CHECK_EQ(sscanf(line, "%*x: %*x %*x %x %x %x %lu", &flags, &type, &state, &inode), 4);
+    CHECK_EQ(flags, 0x10000);
+    CHECK_EQ(type, SOCK_STREAM);
+    CHECK_EQ(state, 1);
+}
+
 TEST(socketpair_stream)
 {
     char buf[32] = "";

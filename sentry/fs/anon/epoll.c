@@ -147,12 +147,14 @@ static int host_control(struct epoll *ep, struct epoll_item *it, int op)
 // Puts what is ready there on the ready list. ep->lock held, which keeps the items that are named.
 static void host_gather(struct epoll *ep)
 {
-    struct epoll_event ev[HOST_BATCH];
+    struct epoll_event ev[HOST_BATCH] = {0};
     int fd = host_of(ep), n = HOST_BATCH;
     while (fd >= 0 && n == HOST_BATCH) {
         n = host_epoll_wait(fd, ev, HOST_BATCH, 0);
         for (int i = 0; i < n; i++) {
             struct epoll_item *it = ev[i].data.ptr;
+            if (!it)
+                continue;
             it->told = ev[i].events;
             it->told_pass = ep->pass;
             item_queue(it);

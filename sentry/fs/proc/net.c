@@ -39,13 +39,6 @@ static int show_net(struct pseudo_ctx *x, struct text *out)
     return show_host(NETDIR_PROC, pseudo_tables[x->ref.table]->entries[x->ref.entry].name, out);
 }
 
-// Unix sockets are not the host's.
-static int show_unix(struct pseudo_ctx *x, struct text *out)
-{
-    text_str(out, "Num       RefCount Protocol Flags    Type St Inode Path\n");
-    return 0;
-}
-
 #define N(n) {.name = n, .mode = S_IFREG | 0444, .show = show_net}
 
 static const struct pseudo_entry net_entries[] = {
@@ -55,7 +48,7 @@ static const struct pseudo_entry net_entries[] = {
     N("ptype"), N("raw"), N("raw6"), N("route"), N("rt6_stats"), N("snmp"), N("snmp6"),
     N("sockstat"), N("sockstat6"), N("softnet_stat"), N("tcp"), N("tcp6"), N("udp"), N("udp6"),
     N("udplite"), N("udplite6"),
-    {.name = "unix", .mode = S_IFREG | 0444, .show = show_unix},
+    {.name = "unix", .mode = S_IFREG | 0444, .show = proc_show_net_unix},
     N("wireless"),
 };
 const struct pseudo_table proc_net_table = PSEUDO_TABLE(net_entries);
@@ -138,7 +131,7 @@ static int sys_net_lookup(const struct pseudo_ctx *dir, const struct name *name,
                           struct pseudo_ref *ret)
 {
     char path[NET_PATH_MAX];
-    struct statx st;
+    struct statx st = {0};
     const char *above = path_of(dir->ref.param);
     int n = snprintf(path, sizeof(path), "%s%s%.*s", above, *above ? "/" : "", (int)name->size,
                      name->s);
@@ -167,7 +160,7 @@ struct host_dirent {
 // The first name at or after a position of the host's, which serves as the cursor.
 static int sys_net_next(const struct pseudo_ctx *dir, u64 *cursor, char *name, u32 size, u8 *type)
 {
-    u8 buf[512] __attribute__((aligned(8)));
+    u8 buf[512] __attribute__((aligned(8))) = {0};
     int fd = netdir_open(NETDIR_SYS, path_of(dir->ref.param), O_RDONLY | O_DIRECTORY);
     int found = 0;
     if (fd < 0)

@@ -45,6 +45,7 @@ int proc_show_mountinfo(struct pseudo_ctx *x, struct text *out);
 int proc_show_mountstats(struct pseudo_ctx *x, struct text *out);
 int proc_link_fd(struct pseudo_ctx *x, struct link_target *ret);
 int proc_show_fdinfo(struct pseudo_ctx *x, struct text *out);
+int proc_show_net_unix(struct pseudo_ctx *x, struct text *out);
 int proc_sys_show_hostname(struct pseudo_ctx *x, struct text *out);
 // kernel.shmmax and kin (sysvipc.c).
 int proc_sys_show_shm_limit(struct pseudo_ctx *x, struct text *out);
