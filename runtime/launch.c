@@ -7,6 +7,7 @@
 #include <linux/capability.h>
 #include <linux/close_range.h>
 #include <linux/if.h>
+#include <linux/openat2.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
@@ -79,6 +80,30 @@ static void child_yard(struct launch_shared *s)
     STEP("bind the sandbox's root", host_sys(SYS_mount, "sandbox", "sandbox", 0, MS_BIND, 0));
 }
 
+// Over that root, for the same clients: the container's, with /proc in it if there is a directory for it. They see then what they
+// expect of a container, and can copy files. The sandbox's own root lies below, so that it reaches neither. A
+// host that does not allow it goes without.
+static void child_show_root(struct launch_shared *s)
+{
+    struct open_how how = {
+        .flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+        .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH, // the container's links are not to be trusted
+    };
+    int root = s->launch.view_fd;
+    if (root < 0)
+        return;
+    long proc = host_sys(SYS_open_tree, AT_FDCWD, "/proc", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    if (host_sys(SYS_chdir, "/") < 0 ||
+        host_sys(SYS_move_mount, root, "", AT_FDCWD, ".", MOVE_MOUNT_F_EMPTY_PATH) < 0)
+        return;
+    if (s->launch.view_proc) // as the sentry would make it a little later
+        host_sys(SYS_mkdirat, root, "proc", 0755);
+    long point = host_sys(SYS_openat2, root, "proc", &how, sizeof(how));
+    if (proc >= 0 && point >= 0)
+        host_sys(SYS_move_mount, proc, "", point, "",
+                 MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
 // An empty tmpfs of the sandbox's own becomes the root; the host's mounts go.
 static void child_pivot(struct launch_shared *s)
 {
@@ -108,6 +133,7 @@ static void child_pivot(struct launch_shared *s)
         STEP("chdir", host_sys(SYS_fchdir, fds));
         return;
     }
+    child_show_root(s);
     STEP("chdir", host_sys(SYS_chdir, "/sandbox"));
     STEP("chroot", host_sys(SYS_chroot, "."));
 }

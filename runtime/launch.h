@@ -24,6 +24,8 @@ struct launch {
     int boot_fd;         // of the memory file with the boot message
     const int *keep;     // further descriptors that the child inherits under the same numbers
     u32 keep_count;
+    int view_fd;         // detached mount of the container's root, for who joins the mount namespace; -1: none
+    bool view_proc;      // make a directory for /proc in it
     bool keep_stdio;     // the child gets bailey's 0, 1 and 2; else /dev/null
     bool proc_fds;       // its working directory becomes its own /proc/self/fd (nothing else of /proc)
     bool die_with_parent;

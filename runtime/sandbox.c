@@ -23,6 +23,14 @@
 
 static const struct boot_idmap nobody = {0, 65534, 1};
 
+static bool has_proc(const struct spec *s)
+{
+    for (u32 i = 0; i < s->mount_count; i++)
+        if (!strcmp(s->mounts[i].destination, "/proc"))
+            return true;
+    return false;
+}
+
 static int start_sentry(struct sandbox *s, struct setup *u, struct error *e)
 {
     const struct sandbox_config *c = u->config;
@@ -37,17 +45,28 @@ static int start_sentry(struct sandbox *s, struct setup *u, struct error *e)
     if (boot_fd < 0)
         return boot_fd;
     struct launch l = {
-        .name = "bailey-sentry", .id = c->id, .exec_fd = u->sentry_exec, .boot_fd = boot_fd,
-        .keep = u->fds, .keep_count = u->fd_count,
+        .name = "bailey-sentry",
+        .id = c->id,
+        .exec_fd = u->sentry_exec,
+        .boot_fd = boot_fd,
+        .view_fd = u->view_fd,
+        .view_proc = has_proc(c->spec),
+        .keep = u->fds,
+        .keep_count = u->fd_count,
         .keep_stdio = c->stdio[0] == 0 && c->stdio[1] == 1 && c->stdio[2] == 2,
-        .die_with_parent = c->foreground, .controlling_tty = c->controlling_tty,
+        .die_with_parent = c->foreground,
+        .controlling_tty = c->controlling_tty,
         .caps = (c->globals->directfs ? setup_file_caps : 0) | network_caps(c->globals, c->spec),
         .cgroup = &s->cgroup,
-        .proc_net_fd = u->boot.proc_net_fd, .sys_net_fd = u->boot.sys_net_fd,
+        .proc_net_fd = u->boot.proc_net_fd,
+        .sys_net_fd = u->boot.sys_net_fd,
         .sys_net_readonly = network_is_shared(c->globals, c->spec),
-        .sysctls = u->net_sysctls, .sysctl_count = u->net_sysctl_count,
-        .uid_maps = c->spec->uid_maps, .uid_map_count = c->spec->uid_map_count,
-        .gid_maps = c->spec->gid_maps, .gid_map_count = c->spec->gid_map_count,
+        .sysctls = u->net_sysctls,
+        .sysctl_count = u->net_sysctl_count,
+        .uid_maps = c->spec->uid_maps,
+        .uid_map_count = c->spec->uid_map_count,
+        .gid_maps = c->spec->gid_maps,
+        .gid_map_count = c->spec->gid_map_count,
     };
     // It touches no file of the host then, so it need not be root even towards its own.
     if (!c->globals->directfs && !l.uid_map_count && !l.gid_map_count && !rootless_here()) {
@@ -102,7 +121,7 @@ int sandbox_place(struct sandbox *s, const struct sandbox_config *c, struct erro
 
 int sandbox_start(struct sandbox *s, const struct sandbox_config *c, struct error *e)
 {
-    struct setup u = {.config = c, .sentry_exec = -1, .gofer_exec = -1};
+    struct setup u = {.config = c, .sentry_exec = -1, .gofer_exec = -1, .view_fd = -1};
     int r = 0;
     u.sentry_exec = launch_open_program("bailey-sentry", e);
     if (u.sentry_exec < 0)
@@ -201,8 +220,7 @@ int sandbox_wait_ready(struct sandbox *s, const struct sandbox_config *c, struct
         if (n < 0 && errno == EINTR)
             continue;
         if (n == 0)
-            return error_set(e, -ETIMEDOUT, "the sandbox did not get ready in %d s",
-                             READY_SECONDS);
+            return error_set(e, -ETIMEDOUT, "the sandbox did not get ready in %d s", READY_SECONDS);
         int r = sandbox_read(s);
         if (r >= 0 && !s->failed_error)
             continue;
@@ -232,14 +250,15 @@ int sandbox_go(struct sandbox *s)
 
 int sandbox_signal(struct sandbox *s, int sig, bool foreground)
 {
-    return sandbox_send(s, &(struct control_message){
-        .type = CONTROL_SIGNAL, .signal = (u32)sig, .flags = foreground ? CONTROL_FOREGROUND : 0});
+    return sandbox_send(s, &(struct control_message){.type = CONTROL_SIGNAL,
+                                                     .signal = (u32)sig,
+                                                     .flags = foreground ? CONTROL_FOREGROUND : 0});
 }
 
 int sandbox_winsize(struct sandbox *s, u16 rows, u16 columns)
 {
-    return sandbox_send(s, &(struct control_message){
-        .type = CONTROL_WINSIZE, .rows = rows, .columns = columns});
+    return sandbox_send(
+        s, &(struct control_message){.type = CONTROL_WINSIZE, .rows = rows, .columns = columns});
 }
 
 int sandbox_reap(struct sandbox *s, struct error *e)

@@ -74,7 +74,7 @@ static int join(struct sandbox *s, struct setup *u, struct client *k, struct err
 int sandbox_join(struct sandbox *s, const struct sandbox_config *c, struct client *k,
                  struct error *e)
 {
-    struct setup u = {.config = c, .sentry_exec = -1, .gofer_exec = -1};
+    struct setup u = {.config = c, .sentry_exec = -1, .gofer_exec = -1, .view_fd = -1};
     int r = cgroup_create(&s->cgroup, c->spec, c->id, sandbox_cgroup_flags(c), e);
     if (r < 0)
         return r;

@@ -47,6 +47,8 @@ void setup_finish(struct setup *u)
             close(u->fds[i]);
     for (u32 i = 0; i < u->gofer_count; i++)
         close(u->gofer_fds[i]);
+    if (u->view_fd >= 0)
+        close(u->view_fd);
     if (u->sentry_exec >= 0)
         close(u->sentry_exec);
     if (u->gofer_exec >= 0)
@@ -140,6 +142,12 @@ static int setup_root(struct setup *u, struct boot_mount *m, struct error *e)
         .traits = (c->root_shared ? 0 : BOOT_TRAIT_EXCLUSIVE) |
                   (c->overlay ? BOOT_TRAIT_OVERLAY : 0),
     };
+    if (!files.is_file && !c->root_shared) {
+        struct error ignored;
+        struct host_files view;
+        u->view_fd = mounts_open_host(c->rootfs, readonly ? HOST_FILES_READONLY : 0, -1, &view,
+                                      &ignored) < 0 ? -1 : view.root_fd;
+    }
     r = settle_mount(u, m, e);
     if (!r && files.is_file)
         r = error_set(e, -ENOTDIR, "root: %s: not a directory", c->rootfs);
@@ -260,7 +268,7 @@ int setup_start_gofer(struct sandbox *s, struct setup *u, struct error *e)
         fds[count++] = u->boot.log_fd;
     struct launch l = {
         .name = "bailey-gofer", .id = u->config->id, .exec_fd = u->gofer_exec, .boot_fd = boot_fd,
-        .keep = fds, .keep_count = count, .proc_fds = true, .die_with_parent = u->config->foreground,
+        .view_fd = -1, .keep = fds, .keep_count = count, .proc_fds = true, .die_with_parent = u->config->foreground,
         .controlling_tty = -1, .caps = setup_file_caps, .cgroup = &s->cgroup,
         .proc_net_fd = -1, .sys_net_fd = -1,
         .uid_maps = u->config->spec->uid_maps, .uid_map_count = u->config->spec->uid_map_count,

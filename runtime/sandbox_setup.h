@@ -19,6 +19,7 @@ struct setup {
     int *gofer_fds;
     u32 gofer_count;
     int sentry_exec, gofer_exec;
+    int view_fd; // see launch.h; closed at the end
     struct launch_sysctl *net_sysctls; // those of a new network namespace
     u32 net_sysctl_count;
     struct boot_message boot;
