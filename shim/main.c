@@ -136,13 +136,12 @@ int main(int argc, char **argv)
     struct arguments a = {0};
     if (!parse(argc, argv, &a))
         return usage();
-    if (a.version || a.info) {
+    if (a.version) {
         printf("containerd-shim-bailey-v1 version %s\n", BAILEY_VERSION);
-        if (a.info)
-            puts("runtime: io.containerd.bailey.v1\nservice: containerd.task.v2.Task, "
-                 "containerd.task.v3.Task");
         return 0;
     }
+    if (a.info)
+        return print_runtime_info();
     if (!*shim.namespace_name || !*shim.id || !a.action || strchr(shim.id, '/') ||
         strchr(shim.namespace_name, '/'))
         return usage();

@@ -136,19 +136,18 @@ struct input {
     struct options options;
 };
 
-static void read_input(struct input *in)
+void start_read_input(struct bytes *b)
 {
     struct stat st;
-    // A terminal or /dev/null says nothing.
     if (fstat(0, &st) < 0 || S_ISCHR(st.st_mode))
         return;
-    while (in->bytes.size < INPUT_MAX && bytes_reserve(&in->bytes, 4096)) {
-        ssize_t n = read(0, in->bytes.data + in->bytes.size, 4096);
+    while (b->size < INPUT_MAX && bytes_reserve(b, 4096)) {
+        ssize_t n = read(0, b->data + b->size, 4096);
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
             break;
-        in->bytes.size += (size_t)n;
+        b->size += (size_t)n;
     }
 }
 
@@ -237,7 +236,7 @@ static int run_server(int listener)
 int start_shim(void)
 {
     struct input in = {0};
-    read_input(&in);
+    start_read_input(&in.bytes);
     parse_input(&in);
     mkdir("/run/containerd", 0711);
     if (mkdir(in.directory, 0700) < 0 && errno != EEXIST)
