@@ -6,7 +6,7 @@
 set -e
 
 build_packages="build-essential meson ninja-build pkg-config python3 git libjson-c-dev libseccomp-dev libcmocka-dev libprotobuf-c-dev protobuf-c-compiler"
-test_packages="busybox-static debootstrap strace runc crun valgrind"
+test_packages="busybox-static debootstrap strace runc crun valgrind podman docker.io containerd containernetworking-plugins iptables catatonit iproute2"
 
 packages=$build_packages
 [ "$1" = test ] && packages="$packages $test_packages"
