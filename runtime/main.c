@@ -10,6 +10,7 @@
 
 #include "runtime/cmd/cmd.h"
 #include "runtime/log.h"
+#include "runtime/rootless.h"
 
 static const char *const choice_log_format[] = {"text", "json", NULL};
 static const char *const choice_rootless[] = {"true", "false", "auto", NULL};
@@ -60,11 +61,21 @@ static void open_standard_fds(void)
         close(fd);
 }
 
+// Whether the state belongs into the user's own directory. A client that is root in a user namespace, but was not logged in
+// as root, has made that namespace for itself.
+static bool is_users_own(const struct globals *g)
+{
+    const char *user = getenv("USER");
+    if (geteuid() != 0 || (g->rootless && !strcmp(g->rootless, "true")))
+        return true;
+    return getenv("XDG_RUNTIME_DIR") && (!user || strcmp(user, "root")) && rootless_here();
+}
+
 static int globals_finish(struct globals *g, struct error *e)
 {
     if (!g->root) {
         const char *runtime_dir = getenv("XDG_RUNTIME_DIR");
-        bool rootless = geteuid() != 0 || (g->rootless && !strcmp(g->rootless, "true"));
+        bool rootless = is_users_own(g);
         char *dir = NULL;
         if (rootless && runtime_dir && runtime_dir[0] == '/') {
             if (asprintf(&dir, "%s/bailey", runtime_dir) < 0)
