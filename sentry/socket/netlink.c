@@ -273,11 +273,26 @@ static long take_answer(struct hostsock *s, struct socket_msg *m)
     return m->flags & MSG_TRUNC ? (long)sizeof(a) : n;
 }
 
+struct receive {
+    struct file *file;
+    struct socket_msg *m;
+};
+
+static long receive_try(struct hostsock *s, void *arg)
+{
+    const struct receive *r = arg;
+    long n = has_answer(s) ? take_answer(s, r->m) : 0;
+    return n ? n : hostsock_recvmsg(r->file, r->m);
+}
+
+// An answer of our own may come while this waits for the host's.
 static long netlink_recvmsg(struct file *f, struct socket_msg *m)
 {
     struct hostsock *s = hostsock_of(f);
-    long n = has_answer(s) ? take_answer(s, m) : 0;
-    return n ? n : hostsock_recvmsg(f, m);
+    bool nonblock = hostsock_nonblock(f, m->flags);
+    struct receive r = {f, m};
+    m->flags |= MSG_DONTWAIT;
+    return hostsock_wait(s, EPOLLIN, s->options.rcvtimeo, nonblock, receive_try, &r);
 }
 
 static u32 netlink_ready(struct file *f)

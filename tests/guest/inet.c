@@ -965,6 +965,32 @@ TEST(options)
     CHECK_ERR(setsockopt(u, IPPROTO_IP, IP_ADD_MEMBERSHIP, &group, sizeof group), EADDRINUSE);
 }
 
+// Whatever is asked, the socket goes on; which options there are is the kernel's business.
+TEST(option_sweep)
+{
+    static const int levels[] = {SOL_IP, SOL_SOCKET, SOL_TCP, IPPROTO_UDP, SOL_IPV6, SOL_ICMPV6, SOL_RAW, 270, 4711};
+    static const socklen_t sizes[] = {0, 1, 4, 16, 300};
+    char value[300] = {1};
+    connection();
+    if (getuid() == 0)
+        SYS(setuid(1000));
+    for (int type = SOCK_STREAM; type <= SOCK_DGRAM; type++) {
+        int fd = SYS(socket(type == SOCK_STREAM ? AF_INET6 : AF_INET, type, 0));
+        for (size_t l = 0; l < sizeof levels / sizeof levels[0]; l++) {
+            for (int name = 0; name < 132; name++) {
+                for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+                    socklen_t size = sizes[i];
+                    setsockopt(fd, levels[l], name, value, size);
+                    getsockopt(fd, levels[l], name, value, &size);
+                }
+            }
+        }
+        SYS(close(fd));
+    }
+    CHECK_EQ(write(s[0], "x", 1), 1);
+    CHECK_EQ(read(s[1], value, 1), 1);
+}
+
 TEST(interfaces)
 {
     int fd = SYS(socket(AF_INET, SOCK_DGRAM, 0));

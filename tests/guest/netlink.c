@@ -11,6 +11,7 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -207,6 +208,27 @@ TEST(waiting)
     char small[8];
     CHECK(recv(fd, small, sizeof small, MSG_PEEK | MSG_TRUNC) > (long)sizeof small);
     CHECK_EQ(answers(fd, 7, NULL), 0);
+}
+
+static void *refused(void *arg)
+{
+    struct request r = {.h = {.nlmsg_len = NLMSG_LENGTH(sizeof(struct ifinfomsg)), .nlmsg_type = RTM_NEWLINK,
+                              .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK, .nlmsg_seq = 6}};
+    r.link = (struct ifinfomsg){.ifi_index = 1, .ifi_change = IFF_UP};
+    t_wait_state(getpid(), 'S');
+    send(*(int *)arg, &r, r.h.nlmsg_len, 0);
+    return NULL;
+}
+
+TEST(waiting_for_a_refusal)
+{
+    pthread_t t;
+    if (getuid() == 0)
+        SYS(setuid(1000));
+    int fd = route_socket();
+    pthread_create(&t, NULL, refused, &fd);
+    CHECK_EQ(answers(fd, 6, NULL), -EPERM);
+    pthread_join(t, NULL);
 }
 
 TEST(uevents_are_silent)
