@@ -28,6 +28,7 @@ struct pt_thread {
     u32 interrupt;            // atomic: asked for and not yet returned
     u32 in_guest;             // atomic: the stub has the turn
     bool fp_load;             // owner: the FP area is to be loaded at the next order
+    u32 text_gen;             // owner: the space's when it last entered
     bool regs_all;            // owner: next resume must load all registers (new thread)
     bool active;              // owner: counted in pt.active
     u32 misses;               // owner: waits in a row that were too long to spin for
@@ -62,6 +63,8 @@ struct pt_space {
     u32 thread_count, thread_capacity;
     struct pt_thread *parked; // lock
     struct pt_rewrite *rewrite; // lock: rewrite.c
+    u32 gate;                   // atomic futex word: 1 while text changes that no thread may run
+    u32 text_gen;               // atomic: such changes so far
     bool restored;              // its text may have been rewritten before its process came to be
     bool no_fast;               // atomic: the guest has set GS: no more rewriting
     struct pt_space *next;      // free list
@@ -202,6 +205,9 @@ static inline bool pt_rewrite_is_used(const struct pt_space *space)
 {
     return __atomic_load_n(&space->rewrite, __ATOMIC_ACQUIRE) || space->restored;
 }
+// The thread is about to enter the guest: sets in_guest, and waits while text changes. True if text has changed so that
+// all registers must be given anew, for pt_rewrite_fix.
+bool pt_rewrite_enter(struct pt_thread *thread);
 // Leads a rip in instructions that were moved to where they are now.
 void pt_rewrite_fix(struct pt_space *space, u64 *rip);
 void pt_rewrite_free(struct pt_space *space);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Counts the traps of each system-call site of an address space and rewrites those that are hot, through the
-// hooks that mm implements. A site whose following instructions must be moved is rewritten only while the
-// address space has one thread, which is here, and if nothing in the mapping jumps between them; a
+// hooks that mm implements. A site whose following instructions must be moved is rewritten only while no
+// thread of the address space is in the guest, and if nothing in the mapping jumps between them; a
 // thread can still come back there (its address saved in a signal frame): pt_rewrite_fix leads it on.
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +20,7 @@
 
 #define TRAPS_SIMPLE 16  // traps that make a site hot
 #define TRAPS_MOVING 128 // ... if the text must be searched for jumps
+#define TRIES_MOVING 64
 #define SITES_FIRST 64
 #define SITES_MAX 8192
 #define MOVED_MAX 128
@@ -204,6 +205,74 @@ static bool is_one_store(u64 addr)
     return addr / 8 == (addr + JUMP_SIZE - 1) / 8;
 }
 
+static bool others_are_out(struct pt_thread *t)
+{
+    struct pt_space *s = t->space;
+    bool out = true;
+    mutex_lock_nested(&s->lock, RANK_LEAF);
+    for (u32 i = 0; out && i < s->thread_count; i++)
+        out = s->threads[i] == t || !__atomic_load_n(&s->threads[i]->in_guest, __ATOMIC_SEQ_CST);
+    mutex_unlock(&s->lock);
+    return out;
+}
+
+static void gate_open(struct pt_space *s)
+{
+    __atomic_store_n(&s->gate, 0, __ATOMIC_SEQ_CST);
+    host_futex_wake(&s->gate, INT32_MAX, false);
+}
+
+// Keeps the other threads out of the guest, if none is there. A thread says that it enters and then looks at the
+// gate; here the gate is closed first.
+static bool gate_close(struct pt_thread *t)
+{
+    __atomic_store_n(&t->space->gate, 1, __ATOMIC_SEQ_CST);
+    if (others_are_out(t))
+        return true;
+    gate_open(t->space);
+    return false;
+}
+
+bool pt_rewrite_enter(struct pt_thread *t)
+{
+    struct pt_space *s = t->space;
+    for (;;) {
+        __atomic_store_n(&t->in_guest, 1, __ATOMIC_SEQ_CST);
+        if (likely(!__atomic_load_n(&s->gate, __ATOMIC_SEQ_CST)))
+            break;
+        __atomic_store_n(&t->in_guest, 0, __ATOMIC_SEQ_CST);
+        host_futex_wait(&s->gate, 1, NULL, false);
+    }
+    u32 gen = __atomic_load_n(&s->text_gen, __ATOMIC_RELAXED);
+    bool changed = t->text_gen != gen;
+    t->text_gen = gen;
+    return changed;
+}
+
+// The jump to the trampoline takes its place.
+static int site_patch(struct pt_thread *t, const struct user_regs *regs,
+                      const struct rewrite_plan *plan)
+{
+    struct pt_space *s = t->space;
+    struct pt_rewrite *w = s->rewrite;
+    struct platform_patch patch = {.addr = plan->patch_addr, .size = JUMP_SIZE};
+
+    memcpy(patch.old, plan->old, JUMP_SIZE);
+    memcpy(patch.new, plan->patch, JUMP_SIZE);
+    if (!plan->moved)
+        return platform_hook_patch(s->handle, &patch);
+    if (!gate_close(t))
+        return -EAGAIN;
+    int r = platform_hook_patch(s->handle, &patch);
+    if (r == 0) {
+        w->moved[w->moved_count] = (struct moved_site){regs->rip, plan->after};
+        __atomic_store_n(&w->moved_count, w->moved_count + 1, __ATOMIC_RELEASE);
+        __atomic_add_fetch(&s->text_gen, 1, __ATOMIC_RELAXED);
+    }
+    gate_open(s);
+    return r;
+}
+
 // 0 when rewritten, -EAGAIN to try again later, another error if it never will be.
 static int site_rewrite(struct pt_thread *t, const struct user_regs *regs, bool move)
 {
@@ -223,8 +292,10 @@ static int site_rewrite(struct pt_thread *t, const struct user_regs *regs, bool 
     r = rewrite_plan(text, before, after, regs, site, site, move, &plan);
     if (r < 0)
         return move ? r : -EAGAIN;
-    if (!alone && (plan.moved || !is_one_store(plan.patch_addr)))
-        return plan.moved ? -EAGAIN : -EBUSY;
+    if (plan.moved && !others_are_out(t))
+        return -EAGAIN;
+    if (!plan.moved && !alone && !is_one_store(plan.patch_addr))
+        return -EBUSY;
     if (plan.moved && (w->moved_count == MOVED_MAX || is_jumped_into(s, site)))
         return -EBUSY;
     r = trampoline_get(s, site, &page);
@@ -237,18 +308,10 @@ static int site_rewrite(struct pt_thread *t, const struct user_regs *regs, bool 
     r = text_write(s, page->addr + offset, plan.code, plan.code_size);
     if (r < 0)
         return r;
-    struct platform_patch patch = {.addr = plan.patch_addr, .size = JUMP_SIZE};
-    memcpy(patch.old, plan.old, JUMP_SIZE);
-    memcpy(patch.new, plan.patch, JUMP_SIZE);
-    r = platform_hook_patch(s->handle, &patch);
+    r = site_patch(t, regs, &plan);
     if (r < 0)
         return r;
     page->used++;
-    if (plan.moved) {
-        w->moved[w->moved_count] = (struct moved_site){regs->rip, plan.after};
-        __atomic_store_n(&w->moved_count, w->moved_count + 1, __ATOMIC_RELEASE);
-        t->regs_all = true;
-    }
     return 0;
 }
 
@@ -278,7 +341,7 @@ void pt_rewrite_trapped(struct pt_thread *t, const struct user_regs *regs)
     s->rewrite->patching = false;
     site = site_get(s, regs->rip);
     if (site)
-        site->done = r != -EAGAIN || site->traps > 16 * TRAPS_MOVING;
+        site->done = r != -EAGAIN || site->traps > TRIES_MOVING * TRAPS_MOVING;
     mutex_unlock(&s->lock);
 }
 

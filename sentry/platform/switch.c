@@ -410,8 +410,9 @@ int platform_switch(u32 thread, struct user_regs *regs, u32 flags, struct platfo
     if (!t)
         return -ESRCH;
     *ret = (struct platform_event){.kind = PLATFORM_INTERRUPT};
-    all = flags & PLATFORM_REGS_ALL || t->regs_all;
+    all = pt_rewrite_enter(t) || flags & PLATFORM_REGS_ALL || t->regs_all;
     if (all && !regs_sanitize(regs)) {
+        __atomic_store_n(&t->in_guest, 0, __ATOMIC_RELAXED);
         *ret = (struct platform_event){
             .kind = PLATFORM_FAULT, .signo = SIGSEGV, .code = SI_KERNEL, .trapno = 13};
         t->regs_all = true;
@@ -419,7 +420,6 @@ int platform_switch(u32 thread, struct user_regs *regs, u32 flags, struct platfo
     }
     if (__atomic_load_n(&t->ctx->interrupted, __ATOMIC_RELAXED))
         __atomic_store_n(&t->ctx->interrupted, 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&t->in_guest, 1, __ATOMIC_SEQ_CST);
     if (unlikely(__atomic_exchange_n(&t->interrupt, 0, __ATOMIC_SEQ_CST))) {
         __atomic_store_n(&t->in_guest, 0, __ATOMIC_RELAXED);
         t->regs_all |= all;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <elf.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -665,21 +666,73 @@ static void test_rewrite(void **state)
     run_form(guest_form_jcc, true);
     run_form(guest_form_jumped, false);
     driver_threaded = true;
-    run_form(guest_form_read, false);
+    run_form(guest_form_read, true);
     driver_threaded = false;
+}
+
+// With another thread in the guest nothing is moved; one that waits behind the site is led on.
+static void test_rewrite_threads(void **state)
+{
+    struct guest g, in, behind;
+    pthread_t p;
+    void *kind;
+    guest_new(&g, guest_form_read, 0);
+    g.regs.rbx = 1005;
+    behind = g;
+    in = g;
+    guest_syscall(&g);
+    assert_int_equal(platform_thread_new(g.as, g.thread, &behind.thread), 0);
+    behind.regs.rsp -= 0x4000;
+    assert_int_equal(guest_syscall(&behind), 0);
+    assert_int_equal(platform_thread_new(g.as, g.thread, &in.thread), 0);
+    in.regs.rip = guest_address(guest_spin);
+    in.regs.rdi = GUEST_DATA;
+    driver_threaded = true;
+    driver_patches = 0;
+    assert_int_equal(pthread_create(&p, NULL, wait_for_death, &in), 0);
+    while (!__atomic_load_n(g.data, __ATOMIC_RELAXED))
+        sched_yield();
+    for (int i = 0; i < 1000; i++) {
+        g.regs.rax = 77;
+        guest_syscall(&g);
+    }
+    assert_int_equal(driver_patches, 0);
+    platform_interrupt(in.thread);
+    pthread_join(p, &kind);
+    assert_int_equal((uintptr_t)kind, PLATFORM_INTERRUPT);
+    for (int i = 0; i < 1000; i++) {
+        g.regs.rax = 77;
+        guest_syscall(&g);
+    }
+    assert_int_equal(driver_patches, 1);
+    for (u64 i = 1; i < 100; i++) {
+        behind.regs.rax = 77;
+        guest_syscall(&behind);
+        assert_int_equal(behind.regs.rdi, i);
+    }
+    driver_threaded = false;
+    guest_free(&g);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_syscall),        cmocka_unit_test(test_fault),
-        cmocka_unit_test(test_bad_rip),        cmocka_unit_test(test_ops),
-        cmocka_unit_test(test_interrupt),      cmocka_unit_test(test_interrupt_calls),
+        cmocka_unit_test(test_syscall),
+        cmocka_unit_test(test_fault),
+        cmocka_unit_test(test_bad_rip),
+        cmocka_unit_test(test_ops),
+        cmocka_unit_test(test_interrupt),
+        cmocka_unit_test(test_interrupt_calls),
         cmocka_unit_test(test_interrupt_new),
-        cmocka_unit_test(test_fp),             cmocka_unit_test(test_fork),
-        cmocka_unit_test(test_threads),        cmocka_unit_test(test_kill),
-        cmocka_unit_test(test_many),           cmocka_unit_test(test_rewrite),
-        cmocka_unit_test(test_identity),       cmocka_unit_test(test_vdso),
+        cmocka_unit_test(test_fp),
+        cmocka_unit_test(test_fork),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_kill),
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_rewrite),
+        cmocka_unit_test(test_rewrite_threads),
+        cmocka_unit_test(test_identity),
+        cmocka_unit_test(test_vdso),
     };
     log_init(2, LOG_LEVEL_INFO, "platform_test");
     driver_init(&(struct platform_config){.in_stub_answers = true, .use_rewriting = true});
