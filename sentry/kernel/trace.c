@@ -454,7 +454,7 @@ void trace_task_ended_locked(struct task *t)
 static void free_tracees_locked(struct process *p)
 {
     struct trace *tr, *tmp;
-    list_for_each_safe (tr, tmp, &p->tracees, node) {
+    list_for_each_safe(tr, tmp, &p->tracees, node) {
         struct task *t = tr->task;
         if (t) {
             bool kill = tr->options & PTRACE_O_EXITKILL;
