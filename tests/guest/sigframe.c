@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Signal frames: alternate stacks, faults and what handlers are told of them, contexts that handlers change, registers and
-// FP state over a handler (sigaltstack(2), sigreturn(2)).
+// Signal frames: alternate stacks, faults and what handlers are told of them, contexts that handlers change,
+// registers and FP state over a handler (sigaltstack(2), sigreturn(2)).
 #include "t.h"
 
 #include <setjmp.h>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// sigaction(2), sigprocmask(2), sigqueue(3), sigsuspend(2), sigtimedwait(2), kill(2), signal(7). Frames and faults: sigframe.c.
+// sigaction(2), sigprocmask(2), sigqueue(3), sigsuspend(2), sigtimedwait(2), kill(2), signal(7). Frames and
+// faults: sigframe.c.
 #include "t.h"
 
 #include <pthread.h>

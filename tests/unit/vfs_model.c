@@ -17,6 +17,9 @@
 
 #include "sentry/fs/overlay/overlay.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
+#include "sentry/vfs/dentry.h"
+#include "sentry/vfs/mount.h"
+#include "sentry/vfs/path.h"
 
 static u64 random_state = 88172645463325252ull;
 

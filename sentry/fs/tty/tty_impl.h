@@ -143,7 +143,8 @@ struct tty *tty_new(enum tty_kind kind) must_check; // one reference, unlocked; 
 // Makes `f` a file of the slave side; takes a reference of its own. -EIO (locked, hung up), -EBUSY.
 int tty_attach(struct tty *t, struct file *f) must_check;
 
-// The guest's bytes to either side, by `put` (bytes taken, or -errno when none): all, or up to the first that it does not take.
+// The guest's bytes to either side, by `put` (bytes taken, or -errno when none): all, or up to the first
+// that it does not take.
 typedef long tty_put_fn(struct tty *t, struct file *f, const u8 *buf, u32 size);
 long tty_write_all(struct file *f, struct uio *u, tty_put_fn *put);
 
