@@ -120,8 +120,9 @@ static void child_pivot(struct launch_shared *s)
         STEP("open /proc/self/fd", fds);
     }
     // Host paths are gone from sight with the old root, so any directory serves as mount point.
+    // With a size that is none: one without does not count what is used of it.
     STEP("mount tmpfs", host_sys(SYS_mount, "bailey", "/", "tmpfs", MS_NOSUID | MS_NODEV,
-                                 "size=0,nr_inodes=0,mode=0700"));
+                                 "size=1p,nr_inodes=0,mode=0700"));
     STEP("chdir", host_sys(SYS_chdir, "/.."));
     if (!s->launch.proc_fds)
         child_yard(s);

@@ -73,6 +73,8 @@ static int start_sentry(struct sandbox *s, struct setup *u, struct error *e)
         l.uid_maps = l.gid_maps = &nobody;
         l.uid_map_count = l.gid_map_count = 1;
     }
+    if (c->spec->resources.memory_limit > 0)
+        oom_score_raise(&s->oom_score, s->sentry.pid);
     r = launch_go(&l, &s->sentry, e);
     close(boot_fd);
     return r;
@@ -231,6 +233,7 @@ int sandbox_wait_ready(struct sandbox *s, const struct sandbox_config *c, struct
             return -EIO;
         return s->failed_error ? start_failure(s, c, e) : death(s, status, e);
     }
+    oom_score_settle(&s->oom_score, s->sentry.pid, c->spec->process.oom_score_adj);
     return 0;
 }
 

@@ -5,6 +5,7 @@
 #define BAILEY_RUNTIME_SANDBOX_H
 
 #include "runtime/launch.h"
+#include "runtime/oom_score.h"
 #include "runtime/spec/spec.h"
 #include "wire/control.h"
 
@@ -38,6 +39,7 @@ struct sandbox {
     bool ready;
     bool exited;      // the sentry told the exit of the container's init
     u32 exit_status;  // as of wait(2)
+    struct oom_score oom_score;
     char last_words[1024]; // of a sentry that failed
     int failed_error;      // negative errno told with them
 };

@@ -14,6 +14,7 @@
 #include "sentry/kernel/posix_timer.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/oom.h"
+#include "sentry/mm/memfile.h"
 #include "sentry/mm/mm.h"
 #include "sentry/socket/hostsock.h"
 #include "sentry/socket/netdir.h"
@@ -69,6 +70,7 @@ static int start_kernel(const struct boot_message *m)
     r = mm_init(m->memdir_fd, m->memory_limit);
     if (r)
         return r;
+    memfile_own_directory();
     tmpfs_init(m->memdir_fd, k->memory_limit);
     gofer_set_fd_limit((u32)(m->fds_limit ? m->fds_limit / 2 : HOST_FDS_DEFAULT));
     boot_network(m);

@@ -12,13 +12,7 @@
 #define SOONEST (2 * 1000000ll)     // ns between two looks, at least
 #define LATEST (1 * NSEC_PER_SEC)   // ... at most
 #define AFTER_KILL (20 * 1000000ll) // time for a process to end
-#define RESERVE_MIN (6ull << 20)    // for the sentry and the stubs themselves, which the host counts too
 #define ADJ_NEVER (-1000)
-
-static u64 reserve_of(u64 limit)
-{
-    return min(max(RESERVE_MIN, limit / 32), limit / 4);
-}
 
 // ---- who -----------------------------------------------------------------------------------------
 
@@ -101,7 +95,7 @@ static void look(struct timer *t)
 {
     struct kernel *k = the_kernel;
     u64 limit = mm_memory_limit(), used = mm_memory_used();
-    u64 most = limit - reserve_of(limit);
+    u64 most = mm_memory_most();
     if (!limit)
         return;
     if (used >= most) {

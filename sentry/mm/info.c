@@ -5,6 +5,8 @@
 #include "sentry/mm/internal.h"
 #include "sentry/vfs/file.h"
 
+#define RESERVE_MIN (6ull << 20)
+
 void mm_get_layout(struct mm *mm, struct mm_layout *ret)
 {
     mm_lock(mm);
@@ -129,6 +131,18 @@ void mm_get_counters(struct mm *mm, struct mm_counters *ret)
 u64 mm_memory_used(void)
 {
     return memfile_total_used();
+}
+
+u64 mm_memory_most(void)
+{
+    u64 limit = memfile_limit();
+    return limit ? limit - min(max(RESERVE_MIN, limit / 32), limit / 4) : ~0ull;
+}
+
+bool mm_memory_has(u64 more)
+{
+    u64 most = mm_memory_most();
+    return most == ~0ull || (more <= most && memfile_total_used() <= most - more);
 }
 
 u64 mm_memory_limit(void)

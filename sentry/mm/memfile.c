@@ -30,6 +30,7 @@ struct memfile_root {
 
 static struct side_table sides;
 static int memdir = -1;
+static bool memdir_own;
 
 static struct memfile_root *root(void)
 {
@@ -296,13 +297,21 @@ u64 memfile_used(struct memfile *mf)
     return st.stx_blocks * 512;
 }
 
+void memfile_own_directory(void)
+{
+    memdir_own = true;
+}
+
 u64 memfile_total_used(void)
 {
     struct memfile_root *r = root();
     struct memfile *mf;
+    struct statfs fs;
     u64 total = 0;
     if (!r)
         return 0;
+    if (memdir_own && host_fstatfs(memdir, &fs) == 0 && fs.f_blocks)
+        return (fs.f_blocks - fs.f_bfree) * (u64)fs.f_bsize;
     mutex_lock(&r->lock, RANK_MEMFILE);
     list_for_each(mf, &r->files, node)
         total += memfile_used(mf);

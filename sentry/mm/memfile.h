@@ -84,6 +84,8 @@ struct memfile **memfile_vdso(void);
 // limit (cheap unless near it).
 u64 memfile_used(struct memfile *mf);
 u64 memfile_total_used(void);
+// The memory directory's file system is all the sandbox's own: what is used of it counts, whoever uses it (tmpfs).
+void memfile_own_directory(void);
 u32 memfile_count(void);
 u64 memfile_limit(void);
 void memfile_set_limit(u64 limit);

@@ -191,6 +191,10 @@ void mm_get_counters(struct mm *mm, struct mm_counters *ret);
 // Bytes of memory that all memory files hold on the host (for /proc/meminfo, sysinfo(2)).
 u64 mm_memory_used(void);
 u64 mm_memory_limit(void); // 0: none
+// What guests may use of it, the rest being for the sentry and the stubs themselves, which the host counts too;
+// ~0: no limit. And whether `more` bytes can be had.
+u64 mm_memory_most(void);
+bool mm_memory_has(u64 more);
 void mm_set_memory_limit(u64 limit); // from now on; what is in use stays
 
 // --- Implemented by kernel/ ------------------------------------------------------------------------

@@ -176,6 +176,7 @@ int snapshot_restore(int fd, const struct boot_message *m)
     r = mm_init(m->memdir_fd, m->memory_limit);
     if (r)
         return r;
+    memfile_own_directory();
     tmpfs_init(m->memdir_fd, the_kernel->memory_limit);
     r = load_files(fd, PAGE_SIZE + h.committed);
     if (!r)

@@ -40,6 +40,9 @@ void tmpfs_init(int memdir_fd, u64 memory)
 static int charge(struct inode *i, u64 pages)
 {
     struct tmpfs_super *s = tmpfs_super(i->sb);
+    // Files leave some for processes, which would be killed for want of it.
+    if (pages && !mm_memory_has(pages * PAGE_SIZE + mm_memory_most() / 16))
+        return -ENOSPC;
     u64 now = __atomic_add_fetch(&s->pages, pages, __ATOMIC_RELAXED);
     if (s->page_limit && now > s->page_limit) {
         __atomic_fetch_sub(&s->pages, pages, __ATOMIC_RELAXED);
