@@ -3,7 +3,7 @@
 #
 #   make run            build, and run a command in a sandbox over this machine's own files
 #   make check          all tests
-#   make lint           the direction of includes and clang-tidy's list
+#   make lint           the direction of includes, the layout and clang-tidy's list
 #   make bench          the table of measurements, beside runc, crun and runsc where they are there
 #   make install        PREFIX= (default /usr/local) and DESTDIR= are honoured
 #   make check-sanitize the tests under the address and undefined-behaviour sanitizers, then the thread's

@@ -149,7 +149,7 @@ static int read_resources(const char *path, json_object **ret, struct error *e)
         close(fd);
     if (!text || n != 0)
         r = error_set(e, -EINVAL, "update: %s cannot be read, or is too large", path);
-    if (!r) {
+    if (!r && text) {
         text[size] = 0;
         *ret = json_tokener_parse(text);
         if (!json_object_is_type(*ret, json_type_object)) {
@@ -197,7 +197,7 @@ static void tell_guest(const struct container *c, const struct cgroup *group,
 
 static int update_container(struct container *c, json_object *resources, struct error *e)
 {
-    struct cgroup group;
+    struct cgroup group = {0};
     client_refresh(c);
     if (c->status == CONTAINER_STOPPED || c->status == CONTAINER_CREATING)
         return error_wrap(e, container_refuse(c, "update", e), "container not running");

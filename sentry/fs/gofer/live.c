@@ -113,7 +113,7 @@ static struct live *slot_new(struct gofer_node *n)
         if (!host_is_error(p))
             pool.slots = p;
     }
-    if (pool.free) {
+    if (pool.free && pool.slots) {
         l = &pool.slots[pool.free - 1];
         pool.free = l->next_free;
     } else if (pool.slots && pool.used < SLOTS_MAX) {

@@ -251,7 +251,8 @@ static int tmpfs_rename(struct inode *old_dir, const struct name *old_name, stru
                         u32 flags)
 {
     struct tmpfs_entry *old = entry_find(old_dir, old_name), *new = entry_find(new_dir, new_name);
-    if (!old || old->inode != moved || (new ? new->inode : NULL) != victim)
+    if (!old || old->inode != moved || (new ? new->inode : NULL) != victim ||
+        (flags & RENAME_EXCHANGE && !new))
         return -ENOENT;
     s64 now = vfs_now();
     if (flags & RENAME_EXCHANGE) {

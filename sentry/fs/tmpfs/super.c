@@ -35,7 +35,7 @@ static bool parse_number(const char *s, u32 n, u32 base, bool suffix, u64 *ret)
         if (s[i] == '%') {
             v = memory_size / 100 * min(v, 100ull);
         } else {
-            const char *u = memchr(units, s[i] | 32, 3);
+            const char *u = strchr(units, s[i] | 32);
             if (!u || __builtin_mul_overflow(v, 1ull << (10 * (u - units + 1)), &v))
                 return false;
         }
