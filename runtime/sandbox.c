@@ -57,6 +57,7 @@ static int start_sentry(struct sandbox *s, struct setup *u, struct error *e)
         .die_with_parent = c->foreground,
         .controlling_tty = c->controlling_tty,
         .caps = (c->globals->directfs ? setup_file_caps : 0) | network_caps(c->globals, c->spec),
+        .oom_score_adj = c->spec->has_oom_score ? &c->spec->process.oom_score_adj : NULL,
         .cgroup = &s->cgroup,
         .proc_net_fd = u->boot.proc_net_fd,
         .sys_net_fd = u->boot.sys_net_fd,

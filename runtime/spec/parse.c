@@ -153,6 +153,7 @@ static int read_process(struct spec *s, json_object *o, struct error *e)
         return error_set(e, -EINVAL, "process.oomScoreAdj: wanted -1000 to 1000, found %lld",
                          (long long)oom);
     p->oom_score_adj = (s32)oom;
+    s->has_oom_score = get(o, "oomScoreAdj") != NULL;
     return 0;
 }
 

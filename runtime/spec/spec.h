@@ -61,6 +61,7 @@ struct spec {
     json_object *process_json; // of spec_load_process
     const char *version;
     bool has_process;
+    bool has_oom_score; // process.oomScoreAdj is given
     struct boot_process process;
     const char *hostname, *domainname;
     const char *root_path; // as given; NULL: no root
