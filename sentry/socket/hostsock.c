@@ -218,13 +218,19 @@ fail:
     return r;
 }
 
+// The host's limit for the sentry is not the guest's own.
+static int no_room(int r)
+{
+    return r == -EMFILE ? -ENFILE : r;
+}
+
 int hostsock_new(u16 kind, int domain, int type, int protocol, u32 flags, struct file **ret)
 {
     struct hostsock like = {
         .domain = (u16)domain, .type = (u16)type, .protocol = (u16)protocol};
     int fd = host_socket(domain, type | HOST_FLAGS, protocol);
     if (fd < 0)
-        return fd;
+        return no_room(fd);
     socket_options_init(&like.options);
     return adopt(kind, fd, &like, flags, ret);
 }
@@ -318,7 +324,7 @@ int hostsock_accept(struct file *f, u32 flags, struct file **ret)
     long r = hostsock_wait(s, EPOLLIN, s->options.rcvtimeo, hostsock_nonblock(f, 0), accept_try,
                            NULL);
     if (r < 0)
-        return (int)r;
+        return no_room((int)r);
     return adopt(f->kind, (int)r, &like, flags, ret);
 }
 

@@ -15,7 +15,7 @@
 #define STACK_BUFFER 2048
 #define GATHER_MAX (64u << 10) // scattered pieces of a stream that are sent in one go
 #define PACKET_MAX (128u << 10)
-#define SEND_FLAGS (MSG_OOB | MSG_DONTROUTE | MSG_MORE | MSG_CONFIRM | MSG_EOR | MSG_FASTOPEN)
+#define SEND_FLAGS (MSG_OOB | MSG_DONTROUTE | MSG_MORE | MSG_CONFIRM | MSG_EOR)
 #define RECEIVE_FLAGS (MSG_OOB | MSG_PEEK | MSG_TRUNC | MSG_ERRQUEUE)
 #define RETURNED_FLAGS (MSG_TRUNC | MSG_CTRUNC | MSG_OOB | MSG_EOR | MSG_ERRQUEUE)
 
@@ -140,6 +140,8 @@ long hostsock_sendmsg(struct file *f, struct socket_msg *m)
     u8 small[STACK_BUFFER];
 
     t.small = small;
+    if (m->flags & MSG_FASTOPEN)
+        return -EOPNOTSUPP; // as where it is switched off
     long n = is_scattered(s, m->u) ? gather(&t) : 0;
     while (!n) {
         n = hostsock_wait(s, EPOLLOUT, s->options.sndtimeo, nonblock, send_try, &t);

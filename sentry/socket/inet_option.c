@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Options of network sockets: the host's, as far as they are listed here; host/sentry.allow has the same list for
-// setting. Left out are those that take pointers, that load programs into the host's kernel or reach its packet filter.
+// setting. Left out are those that take pointers, that load programs into the host's kernel or reach its packet filter, and
+// connecting by the first send, which a socket that never blocks cannot wait for.
 #include <linux/capability.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
@@ -66,7 +67,6 @@ static const struct option_rule rules[] = {
     {IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, TCP_USER_TIMEOUT, BOTH}, // but for TCP_REPAIR, which is between
     {IPPROTO_TCP, TCP_FASTOPEN, TCP_NOTSENT_LOWAT, BOTH},
     {IPPROTO_TCP, TCP_CC_INFO, TCP_CC_INFO, GET},
-    {IPPROTO_TCP, TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_CONNECT, BOTH},
     {IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE, TCP_FASTOPEN_NO_COOKIE, BOTH},
     {IPPROTO_TCP, TCP_INQ, TCP_TX_DELAY, BOTH},
     {IPPROTO_UDP, UDP_CORK, UDP_CORK, BOTH},
