@@ -110,11 +110,14 @@ def podman(directory, runtime):
 
 
 def docker(directory, runtime):
+    """`runtime`: a path, or several by name."""
+    runtimes = runtime if isinstance(runtime, dict) else {"tested": runtime}
     sock = "unix://%s/sock" % directory
     with open(os.path.join(directory, "daemon.json"), "w") as f:
         json.dump({"data-root": directory + "/data", "exec-root": directory + "/exec", "pidfile": directory + "/pid", "hosts": [sock],
                    "storage-driver": "overlay2", "bip": "10.79.0.1/24", "exec-opts": ["native.cgroupdriver=cgroupfs"],
-                   "runtimes": {"tested": {"path": runtime}}, "default-runtime": "tested"}, f)
+                   "runtimes": {n: {"path": p} for n, p in runtimes.items() if n != "runc"},
+                   "default-runtime": next((n for n in runtimes if n != "runc"), "runc")}, f)
     e = Engine(directory, ["docker"], ["dockerd", "--config-file", directory + "/daemon.json"], env={"DOCKER_HOST": sock})
     e.await_answer("info")
     return e
