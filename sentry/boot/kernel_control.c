@@ -343,7 +343,10 @@ void kernel_control_serve(struct control_call *call)
 void kernel_control_host_signal(int sig)
 {
     struct container *c = container_find("");
-    if (c && c->init && sig <= SIGNAL_MAX)
+    // The console's size has changed: the guest hears of it by its own terminal.
+    if (c && sig == SIGWINCH && c->console)
+        tty_take_host_size(c->console);
+    else if (c && c->init && sig <= SIGNAL_MAX)
         container_signal(c, c->init, sig);
     container_unref(c);
 }

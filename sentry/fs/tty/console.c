@@ -8,9 +8,11 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 
 #include "host/host.h"
+#include "host/poll.h"
 #include "sentry/arena/arena.h"
 #include "sentry/arena/side.h"
 #include "sentry/fs/anon/hostfd.h"
@@ -217,7 +219,7 @@ int tty_console_new(int in_fd, int out_fd, u16 rows, u16 columns, struct tty **r
         return t ? out_fd : -ENOMEM;
     }
     t->t.c_iflag |= IUTF8;
-    t->size = (struct tty_winsize){.rows = rows, .columns = columns};
+    t->size = t->host_size = (struct tty_winsize){.rows = rows, .columns = columns};
     int r = tty_console_attach(t, in_fd, out_fd);
     if (r)
         tty_unref(t);
@@ -273,4 +275,19 @@ void tty_resize(struct tty *t, u16 rows, u16 columns)
 {
     struct tty_winsize size = {.rows = rows, .columns = columns};
     tty_set_size(t, &size);
+}
+
+void tty_take_host_size(struct tty *t)
+{
+    struct winsize host;
+    if (!t->in_watch || host_ioctl(hostfd_get(t->in_watch), TIOCGWINSZ, &host) < 0)
+        return;
+    struct tty_winsize size = {.rows = host.ws_row, .columns = host.ws_col};
+    mutex_lock(&t->lock, RANK_FILE);
+    bool same = !memcmp(&t->host_size, &size, sizeof(size));
+    t->host_size = size;
+    mutex_unlock(&t->lock);
+    // What the guest has set itself stays until the host's changes.
+    if (!same)
+        tty_set_size(t, &size);
 }

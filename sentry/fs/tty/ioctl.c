@@ -300,6 +300,7 @@ long tty_ioctl_common(struct tty *t, struct file *f, u32 cmd, u64 arg)
     case TCSETAF:
         return set_termio(t, arg, cmd != TCSETA, cmd == TCSETAF);
     case TIOCGWINSZ:
+        tty_take_host_size(t); // the host's signal may still be on its way
         return copy_out(uaddr(arg), &t->size, sizeof(t->size));
     case TIOCSWINSZ:
         return set_size_user(t, arg);

@@ -42,6 +42,9 @@ struct tty *tty_of_file(const struct file *f);
 // From outside: a new window size (SIGWINCH to the foreground group).
 void tty_resize(struct tty *tty, u16 rows, u16 columns);
 
+// The same for a console whose terminal on the host has another size than when it was looked at last.
+void tty_take_host_size(struct tty *tty);
+
 // A signal to the foreground group: false when there is none.
 bool tty_signal_foreground(struct tty *tty, int sig);
 

@@ -31,6 +31,7 @@ struct tty {
     struct termios2 t;
     u32 mode; // what of `t` is looked at without the lock (atomic): ICANON at its place, VMIN << 16, VTIME << 24
     struct tty_winsize size;
+    struct tty_winsize host_size; // consoles: as last taken from the host
     s32 session, pgrp;
 
     // Input: running indices into `in`. Canonical mode gives out what lies below in_canon; in_marks has a bit for
