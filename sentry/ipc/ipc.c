@@ -131,11 +131,11 @@ int ipc_owned(const struct ipc_object *o)
 static int grow_locked(struct ipc_table *t)
 {
     u32 capacity = t->capacity ? t->capacity * 2 : 16;
-    struct ipc_object **objects = arena_alloc(capacity * sizeof(*objects));
+    struct ipc_object **objects = arena_alloc(capacity * sizeof(void *));
     if (!objects)
         return -ENOMEM;
     if (t->end)
-        memcpy(objects, t->objects, t->end * sizeof(*objects));
+        memcpy(objects, t->objects, t->end * sizeof(void *));
     arena_free(t->objects);
     t->objects = objects;
     t->capacity = capacity;

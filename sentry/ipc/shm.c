@@ -293,7 +293,8 @@ static void doom_locked(struct shm_segment *s, struct file *files[2])
 {
     s->object.key = IPC_PRIVATE;
     s->object.mode |= SHM_DEST;
-    memcpy(files, s->files, 2 * sizeof(*files));
+    files[0] = s->files[0];
+    files[1] = s->files[1];
 }
 
 long shm_remove(struct ipc_ns *ns, s32 id)
