@@ -49,22 +49,34 @@ void task_make_current(struct task *t)
 
 // ---- events --------------------------------------------------------------------------------------
 
+static inline void read_arguments(struct task *t)
+{
+    const struct user_regs *r = &t->regs;
+    u64 *a = t->syscall_args;
+    a[0] = r->rdi;
+    a[1] = r->rsi;
+    a[2] = r->rdx;
+    a[3] = r->r10;
+    a[4] = r->r8;
+    a[5] = r->r9;
+}
+
 // `again`: the call goes on after an interruption that the guest does not see; it has been let in before.
 static void do_syscall(struct task *t, bool again)
 {
     long ret;
     u64 nr = t->regs.orig_rax;
     u64 *a = t->syscall_args;
-    a[0] = t->regs.rdi;
-    a[1] = t->regs.rsi;
-    a[2] = t->regs.rdx;
-    a[3] = t->regs.r10;
-    a[4] = t->regs.r8;
-    a[5] = t->regs.r9;
+    read_arguments(t);
     t->syscall_nr = nr;
     t->in_syscall = 1;
-    if (unlikely(__atomic_load_n(&t->seccomp_mode, __ATOMIC_ACQUIRE)) && !again &&
-        !seccomp_enter(t, (u32)nr, a, &ret)) {
+    bool refused = unlikely(__atomic_load_n(&t->seccomp_mode, __ATOMIC_ACQUIRE)) && !again &&
+                   !seccomp_enter(t, (u32)nr, &ret);
+    if (unlikely(t->trace)) { // its tracer may have been asked, and have changed the call
+        nr = t->regs.orig_rax;
+        read_arguments(t);
+    }
+    if (unlikely(refused)) {
         syscall_refused(t, nr, a, ret);
         t->in_syscall = 0; // whatever errno a filter gave is final
         t->syscall_nr = ~0ull;

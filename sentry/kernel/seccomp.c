@@ -8,6 +8,7 @@
 #include "sentry/arena/arena.h"
 #include "sentry/kernel/bpf.h"
 #include "sentry/kernel/siginternal.h"
+#include "sentry/kernel/trace.h"
 #include "sentry/syscalls/table.h"
 
 #define TOTAL_MAX 32768    // instructions on one path, as Linux
@@ -250,7 +251,34 @@ static bool enter_strict(struct task *t, u32 nr)
     return false;
 }
 
-bool seccomp_enter(struct task *t, u32 nr, const u64 a[6], long *ret)
+static void read_call(const struct task *t, struct seccomp_data *ret)
+{
+    const struct user_regs *r = &t->regs;
+    *ret = (struct seccomp_data){
+        .nr = (int)r->orig_rax, .arch = AUDIT_ARCH_X86_64, .instruction_pointer = r->rip,
+        .args = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9}};
+}
+
+// The tracer decides: it may have changed the call, which the filters see again, or taken it away. True: it is to run.
+static bool ask_tracer(struct task *t, const struct seccomp_filter *f, u32 data, long *ret)
+{
+    struct seccomp_data d;
+    if (!t->trace || !trace_seccomp_stop(t, data)) {
+        *ret = -ENOSYS;
+        return false;
+    }
+    *ret = (long)t->regs.rax;
+    if ((s64)t->regs.orig_rax < 0 || t->process->group_exit || t->dying)
+        return false;
+    read_call(t, &d);
+    u32 verdict = judge(f, &d) & SECCOMP_RET_ACTION_FULL;
+    if (verdict == SECCOMP_RET_ALLOW || verdict == SECCOMP_RET_LOG || verdict == SECCOMP_RET_TRACE)
+        return true;
+    process_exit_group(t->process, SIGSYS); // it was changed to one that may not be
+    return false;
+}
+
+bool seccomp_enter(struct task *t, u32 nr, long *ret)
 {
     const struct seccomp_filter *f = __atomic_load_n(&t->seccomp, __ATOMIC_ACQUIRE);
     *ret = (long)t->regs.orig_rax;
@@ -258,9 +286,8 @@ bool seccomp_enter(struct task *t, u32 nr, const u64 a[6], long *ret)
         return enter_strict(t, nr);
     if (likely(is_always(f, nr)))
         return true;
-    struct seccomp_data d = {
-        .nr = (int)nr, .arch = AUDIT_ARCH_X86_64, .instruction_pointer = t->regs.rip};
-    memcpy(d.args, a, sizeof(d.args));
+    struct seccomp_data d;
+    read_call(t, &d);
     u32 verdict = judge(f, &d), data = verdict & SECCOMP_RET_DATA;
 
     switch (verdict & SECCOMP_RET_ACTION_FULL) {
@@ -275,8 +302,9 @@ bool seccomp_enter(struct task *t, u32 nr, const u64 a[6], long *ret)
     case SECCOMP_RET_TRAP:
         trap(t, nr, data);
         return false;
-    case SECCOMP_RET_TRACE:      // there is no tracer,
-    case SECCOMP_RET_USER_NOTIF: // and no listener
+    case SECCOMP_RET_TRACE:
+        return ask_tracer(t, f, data, ret);
+    case SECCOMP_RET_USER_NOTIF: // there is no listener
         *ret = -ENOSYS;
         return false;
     case SECCOMP_RET_KILL_THREAD:

@@ -47,8 +47,9 @@ void seccomp_drop(struct task *t);
 void seccomp_get_info(struct task *t, u32 *ret_mode, u32 *ret_filters);
 
 // The current task, which has filters, asks for system call `nr`: true if it may go on. Else *ret
-// is the result; a signal may be forced on the task, or its end begun.
-bool seccomp_enter(struct task *t, u32 nr, const u64 a[6], long *ret) must_check;
+// is the result; a signal may be forced on the task, or its end begun. A tracer may have
+// changed the call in task->regs.
+bool seccomp_enter(struct task *t, u32 nr, long *ret) must_check;
 
 // True if the stub may answer for itself (platform_set_identity).
 bool seccomp_allows_in_stub(const struct task *t);

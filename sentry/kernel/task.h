@@ -204,6 +204,7 @@ struct process {
     u8 wait_continued;
     struct waitq wait_queue;       // children changed state
     struct list tracees;           // of struct trace
+    u32 ended_tracees;             // of these those that only wait(2) is to hear of
     struct trace *zombie_trace;    // of its leader, which has ended; told when the process has
 
     // Thread list: under both locks.

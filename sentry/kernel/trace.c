@@ -322,6 +322,17 @@ void trace_syscall_done(struct task *t)
     }
 }
 
+bool trace_seccomp_stop(struct task *t, u32 data)
+{
+    struct trace *tr = t->trace;
+    if (!trace_active(t) || !(tr->options & PTRACE_O_TRACESECCOMP))
+        return false;
+    t->regs.rax = (u64)-ENOSYS;
+    tr->message = data;
+    trap_stop(t, PTRACE_EVENT_SECCOMP << 8 | SIGTRAP, STOP_SECCOMP);
+    return true;
+}
+
 void trace_before_guest(struct task *t)
 {
     struct trace *tr = t->trace;
@@ -420,8 +431,24 @@ void trace_exit_stop(struct task *t)
     tr->ending = 0;
 }
 
+void trace_forget_locked(struct trace *tr)
+{
+    if (tr->ended)
+        tr->tracer->ended_tracees--;
+    list_remove(&tr->node);
+    arena_free(tr);
+}
+
+// A tracer that never waits is told of so many and no more.
+#define ENDED_MAX 32768
+
 static void record_end_locked(struct trace *tr, s32 status, u32 uid)
 {
+    if (tr->tracer->ended_tracees >= ENDED_MAX) {
+        trace_forget_locked(tr);
+        return;
+    }
+    tr->tracer->ended_tracees++;
     tr->process = NULL;
     tr->ended = 1;
     tr->exit_status = status;
@@ -436,19 +463,19 @@ void trace_task_ended_locked(struct task *t)
     struct trace *tr = t->trace;
     if (!trace_active(t))
         return;
-    if (p->leader == t) {
-        if (p->parent == tr->tracer) {
-            release_locked(t); // wait(2) finds the zombie
-            return;
-        }
-        p->zombie_trace = tr;
-    } else {
-        record_end_locked(tr, end_status(t), t->cred->uid);
+    s32 status = end_status(t);
+    if (p->leader == t && p->parent == tr->tracer) {
+        release_locked(t); // wait(2) finds the zombie
+        return;
     }
     tr->task = NULL;
     __atomic_store_n(&t->trace, NULL, __ATOMIC_SEQ_CST);
     arena_free(tr->fp);
     tr->fp = NULL;
+    if (p->leader == t)
+        p->zombie_trace = tr;
+    else
+        record_end_locked(tr, status, t->cred->uid);
 }
 
 static void free_tracees_locked(struct process *p)

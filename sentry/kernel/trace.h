@@ -13,7 +13,7 @@
 // Lock order: all is guarded by kernel->tasks_lock but what is said to be the tracee's own. A
 // request holds `busy` meanwhile, so that the tracee stays where it is.
 //
-// Missing: PTRACE_EVENT_SECCOMP, debug registers. Snapshots of traced tasks lose what they were
+// Missing: debug registers. Snapshots of traced tasks lose what they were
 // stopped for.
 #ifndef BAILEY_SENTRY_KERNEL_TRACE_H
 #define BAILEY_SENTRY_KERNEL_TRACE_H
@@ -21,7 +21,7 @@
 #include "sentry/kernel/task.h"
 
 enum trace_mode { TRACE_CONT, TRACE_SYSCALL, TRACE_STEP };
-enum trace_kind { STOP_NONE, STOP_SIGNAL, STOP_GROUP, STOP_EVENT, STOP_ENTER, STOP_EXIT };
+enum trace_kind { STOP_NONE, STOP_SIGNAL, STOP_GROUP, STOP_EVENT, STOP_ENTER, STOP_EXIT, STOP_SECCOMP };
 enum trace_phase { PHASE_NONE, PHASE_ENTER, PHASE_EXIT };
 enum trace_ask { ASK_NONE, ASK_FP_GET, ASK_FP_SET };
 
@@ -78,6 +78,8 @@ bool trace_syscall(struct task *t, bool again);
 bool trace_step_on(struct task *t, bool *ret_again);
 // After that call.
 void trace_syscall_done(struct task *t);
+// A seccomp filter hands the call to the tracer. False: there is none that asked for it.
+bool trace_seccomp_stop(struct task *t, u32 data);
 // Around a visit to the guest: single-stepping.
 void trace_before_guest(struct task *t);
 void trace_after_guest(struct task *t);
@@ -126,6 +128,8 @@ void trace_task_ended_locked(struct task *t);
 // held.
 void trace_process_ended_locked(struct process *p);
 void trace_free(struct task *t); // the task is released
+// wait(2) has told of it: it goes. tasks_lock held.
+void trace_forget_locked(struct trace *tr);
 
 // ---- the tracer ---------------------------------------------------------------------------------
 

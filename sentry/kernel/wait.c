@@ -122,8 +122,7 @@ static void take_tracee(struct trace *tr, const struct wait_request *w, struct w
     ret->wait_status = s;
     if (w->options & WNOWAIT)
         return;
-    list_remove(&tr->node);
-    arena_free(tr);
+    trace_forget_locked(tr);
 }
 
 // One look at those that it traces, as look_locked. Their stops are told whatever the options are.

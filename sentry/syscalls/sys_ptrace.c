@@ -216,7 +216,7 @@ static long syscall_info(const struct request *q)
     struct ptrace_syscall_info info = {
         .arch = AUDIT_ARCH_X86_64, .instruction_pointer = r->rip, .stack_pointer = r->rsp};
     u64 size = offsetof(struct ptrace_syscall_info, entry);
-    if (q->trace->kind == STOP_ENTER) {
+    if (q->trace->kind == STOP_ENTER || q->trace->kind == STOP_SECCOMP) {
         info.op = PTRACE_SYSCALL_INFO_ENTRY;
         info.entry.nr = r->orig_rax;
         const u64 args[6] = {r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9};
@@ -227,6 +227,11 @@ static long syscall_info(const struct request *q)
         info.exit.rval = (s64)r->rax;
         info.exit.is_error = (s64)r->rax < 0 && (s64)r->rax >= -4095;
         size = offsetof(struct ptrace_syscall_info, exit.is_error) + 1;
+    }
+    if (q->trace->kind == STOP_SECCOMP) {
+        info.op = PTRACE_SYSCALL_INFO_SECCOMP;
+        info.seccomp.ret_data = (u32)q->trace->message;
+        size = offsetof(struct ptrace_syscall_info, seccomp.ret_data) + sizeof(u32);
     }
     int err = copy_out(uaddr(q->data), &info, min(q->addr, size));
     return err ? err : (long)size;

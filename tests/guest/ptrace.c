@@ -3,7 +3,9 @@
 #include "t.h"
 
 #include <elf.h>
+#include <linux/filter.h>
 #include <linux/ptrace.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -512,6 +514,50 @@ TEST(exit_event)
     CHECK_EQ(peek(pid, &constant), 77); // its memory is there still
     SYS(pt(PTRACE_CONT, pid, 0, 0));
     CHECK_EQ(wait_for(pid), 6 << 8);
+}
+
+static void filtered_calls(void *arg)
+{
+    struct sock_filter f[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getppid, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRACE | 55),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog prog = {4, f};
+    SYS(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    SYS(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog));
+    long parent = syscall(SYS_getppid), taken = syscall(SYS_getppid);
+    long changed = syscall(SYS_getppid);
+    _exit(parent != *(pid_t *)arg ? 1 : taken != 77 ? 2 : changed != getpid() ? 3 : 0);
+}
+
+TEST(seccomp_event)
+{
+    pid_t me = getpid(), pid = traced(filtered_calls, &me);
+    struct ptrace_syscall_info info;
+    unsigned long message;
+    SYS(pt(PTRACE_SETOPTIONS, pid, 0, PTRACE_O_EXITKILL | PTRACE_O_TRACESECCOMP));
+    SYS(pt(PTRACE_CONT, pid, 0, 0));
+    CHECK_EQ(wait_for(pid), EVENT(PTRACE_EVENT_SECCOMP));
+    SYS(pt(PTRACE_GETEVENTMSG, pid, 0, (unsigned long)&message));
+    CHECK_EQ(message, 55);
+    CHECK_EQ(regs_of(pid).orig_rax, SYS_getppid);
+    SYS(pt(PTRACE_GET_SYSCALL_INFO, pid, sizeof(info), (unsigned long)&info));
+    CHECK_EQ(info.op, PTRACE_SYSCALL_INFO_SECCOMP);
+    CHECK_EQ(info.seccomp.ret_data, 55);
+    CHECK_EQ(info.seccomp.nr, SYS_getppid);
+    SYS(pt(PTRACE_CONT, pid, 0, 0)); // as it is
+    CHECK_EQ(wait_for(pid), EVENT(PTRACE_EVENT_SECCOMP));
+    struct user_regs_struct r = regs_of(pid); // not at all
+    r.orig_rax = -1ul;
+    r.rax = 77;
+    SYS(pt(PTRACE_SETREGS, pid, 0, (unsigned long)&r));
+    SYS(pt(PTRACE_CONT, pid, 0, 0));
+    CHECK_EQ(wait_for(pid), EVENT(PTRACE_EVENT_SECCOMP));
+    SYS(pt(PTRACE_POKEUSR, pid, offsetof(struct user_regs_struct, orig_rax), SYS_getpid));
+    SYS(pt(PTRACE_CONT, pid, 0, 0)); // another
+    CHECK_EQ(wait_for(pid), 0);
 }
 
 static void pause_for_ever(void *arg)
