@@ -81,8 +81,8 @@ static void child_yard(struct launch_shared *s)
     STEP("bind the sandbox's root", host_sys(SYS_mount, "sandbox", "sandbox", 0, MS_BIND, 0));
 }
 
-// Over that root, for the same clients: the container's, with /proc in it if there is a directory for it. They see then what they
-// expect of a container, and can copy files. The sandbox's own root lies below, so that it reaches neither. A
+// Over that root, for the same clients: the container's, with /proc in it if there is a directory for it. They see then
+// what they expect of a container, and can copy files. The sandbox's own root lies below, so that it reaches neither. A
 // host that does not allow it goes without.
 static void child_show_root(struct launch_shared *s)
 {

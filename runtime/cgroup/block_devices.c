@@ -5,17 +5,9 @@
 
 #include "runtime/cgroup/translate.h"
 
-static json_object *get(json_object *object, const char *name)
-{
-    json_object *value = NULL;
-    if (object)
-        json_object_object_get_ex(object, name, &value);
-    return value;
-}
-
 static s64 get_number(json_object *object, const char *name, s64 absent)
 {
-    json_object *value = get(object, name);
+    json_object *value = settings_member(object, name);
     return value ? json_object_get_int64(value) : absent;
 }
 
@@ -40,10 +32,10 @@ static const struct throttle throttles[] = {
 static void add_throttles(struct cgroup_settings *s, json_object *o, bool unified)
 {
     for (size_t t = 0; t < array_size(throttles); t++) {
-        json_object *array = get(o, throttles[t].field);
+        json_object *array = settings_member(o, throttles[t].field);
         for (size_t i = 0; array && i < json_object_array_length(array); i++) {
             json_object *d = json_object_array_get_idx(array, i);
-            u64 rate = json_object_get_uint64(get(d, "rate"));
+            u64 rate = json_object_get_uint64(settings_member(d, "rate"));
             const char *device =
                 pool_printf(&s->pool, "%lld:%lld", (long long)get_number(d, "major", 0),
                             (long long)get_number(d, "minor", 0));
@@ -69,7 +61,7 @@ static s64 io_weight(s64 weight)
 static void add_weights(struct cgroup_settings *s, json_object *o, bool unified)
 {
     s64 weight = get_number(o, "weight", 0);
-    json_object *array = get(o, "weightDevice");
+    json_object *array = settings_member(o, "weightDevice");
     if (weight && unified) {
         settings_add(s, "io", "io.bfq.weight", "blockIO.weight",
                      pool_printf(&s->pool, "%lld", (long long)weight))
@@ -118,8 +110,8 @@ static const char *device_number(struct cgroup_settings *s, json_object *rule, c
 
 static int device_rule(struct cgroup_settings *s, json_object *rule, size_t index, struct error *e)
 {
-    const char *type = json_object_get_string(get(rule, "type"));
-    const char *access = json_object_get_string(get(rule, "access"));
+    const char *type = json_object_get_string(settings_member(rule, "type"));
+    const char *access = json_object_get_string(settings_member(rule, "access"));
     type = type && *type ? type : "a";
     access = access && *access ? access : "rwm";
     if (strlen(type) != 1 || !strchr("abcup", *type))
@@ -133,7 +125,7 @@ static int device_rule(struct cgroup_settings *s, json_object *rule, size_t inde
     if (*type == 'p')
         return 0; // pipes are no devices
     bool all = *type == 'a';
-    add_rule(s, json_object_get_boolean(get(rule, "allow")),
+    add_rule(s, json_object_get_boolean(settings_member(rule, "allow")),
              all ? "a"
                  : pool_printf(&s->pool, "%c %s:%s %s", *type == 'u' ? 'c' : *type,
                                device_number(s, rule, "major"), device_number(s, rule, "minor"),
@@ -144,8 +136,8 @@ static int device_rule(struct cgroup_settings *s, json_object *rule, size_t inde
 int settings_devices(struct cgroup_settings *s, json_object *rules, struct error *e)
 {
     // null, zero, full, random, urandom, tty, ptmx, pts/*; nodes may be made of any.
-    static const char *const always[] = {"c *:* m",   "b *:* m",    "c 1:3 rwm", "c 1:5 rwm",
-                                         "c 1:7 rwm", "c 1:8 rwm",  "c 1:9 rwm", "c 5:0 rwm",
+    static const char *const always[] = {"c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm",
+                                         "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm",
                                          "c 5:2 rwm", "c 136:* rwm"};
     size_t count = rules ? json_object_array_length(rules) : 0;
     for (size_t i = 0; i < count; i++) {

@@ -10,7 +10,7 @@
 #include "runtime/cgroup/translate.h"
 #include "runtime/log.h"
 
-static json_object *get(json_object *object, const char *name)
+json_object *settings_member(json_object *object, const char *name)
 {
     json_object *value = NULL;
     if (object)
@@ -20,7 +20,7 @@ static json_object *get(json_object *object, const char *name)
 
 static s64 get_number(json_object *object, const char *name)
 {
-    json_object *value = get(object, name);
+    json_object *value = settings_member(object, name);
     return value ? json_object_get_int64(value) : 0;
 }
 
@@ -77,8 +77,8 @@ static int memory_settings(struct cgroup_settings *s, json_object *o, bool unifi
 {
     s64 limit = get_number(o, "limit"), swap = get_number(o, "swap");
     s64 reservation = get_number(o, "reservation");
-    json_object *swappiness = get(o, "swappiness");
-    if (limit == -1 && !swap && get(o, "limit"))
+    json_object *swappiness = settings_member(o, "swappiness");
+    if (limit == -1 && !swap && settings_member(o, "limit"))
         swap = -1; // no limit on memory, but one on memory and swap, would make no sense
     if (limit)
         add_number(s, "memory", unified ? "memory.max" : "memory.limit_in_bytes", "memory.limit",
@@ -98,7 +98,7 @@ static int memory_settings(struct cgroup_settings *s, json_object *o, bool unifi
                              (long long)v);
         add_number(s, "memory", "memory.swappiness", "memory.swappiness", v, false);
     }
-    if (!unified && json_object_get_boolean(get(o, "disableOOMKiller")))
+    if (!unified && json_object_get_boolean(settings_member(o, "disableOOMKiller")))
         settings_add(s, "memory", "memory.oom_control", "memory.disableOOMKiller", "1");
     return 0;
 }
@@ -119,7 +119,7 @@ static void cpu_max(struct cgroup_settings *s, s64 quota, s64 period)
 static void cpu_bandwidth(struct cgroup_settings *s, json_object *o, bool unified)
 {
     s64 quota = get_number(o, "quota"), period = get_number(o, "period");
-    json_object *burst = get(o, "burst");
+    json_object *burst = settings_member(o, "burst");
     if (unified) {
         cpu_max(s, quota, period);
     } else {
@@ -135,9 +135,9 @@ static void cpu_bandwidth(struct cgroup_settings *s, json_object *o, bool unifie
 
 static void cpu_settings(struct cgroup_settings *s, json_object *o, bool unified)
 {
-    const char *cpus = json_object_get_string(get(o, "cpus"));
-    const char *mems = json_object_get_string(get(o, "mems"));
-    json_object *idle = get(o, "idle");
+    const char *cpus = json_object_get_string(settings_member(o, "cpus"));
+    const char *mems = json_object_get_string(settings_member(o, "mems"));
+    json_object *idle = settings_member(o, "idle");
     s64 shares = get_number(o, "shares");
     s64 rt_period = get_number(o, "realtimePeriod"), rt_runtime = get_number(o, "realtimeRuntime");
     if (idle)
@@ -182,8 +182,8 @@ static void hugetlb_settings(struct cgroup_settings *s, json_object *array, bool
 {
     for (size_t i = 0; array && i < json_object_array_length(array); i++) {
         json_object *o = json_object_array_get_idx(array, i);
-        const char *size = json_object_get_string(get(o, "pageSize"));
-        u64 limit = json_object_get_uint64(get(o, "limit"));
+        const char *size = json_object_get_string(settings_member(o, "pageSize"));
+        u64 limit = json_object_get_uint64(settings_member(o, "limit"));
         const char *value = pool_printf(&s->pool, "%llu", (unsigned long long)limit);
         hugetlb_setting(s, size, "", value, unified);
         hugetlb_setting(s, size, ".rsvd", value, unified);
@@ -192,7 +192,7 @@ static void hugetlb_settings(struct cgroup_settings *s, json_object *array, bool
 
 static void network_settings(struct cgroup_settings *s, json_object *o, bool unified)
 {
-    json_object *priorities = get(o, "priorities");
+    json_object *priorities = settings_member(o, "priorities");
     s64 class_id = get_number(o, "classID");
     if (unified && (class_id || (priorities && json_object_array_length(priorities)))) {
         rlog(RLOG_WARN, SPEC_FILE ": linux.resources.network is ignored: cgroup version 2 has "
@@ -204,7 +204,7 @@ static void network_settings(struct cgroup_settings *s, json_object *o, bool uni
     for (size_t i = 0; priorities && i < json_object_array_length(priorities); i++) {
         json_object *p = json_object_array_get_idx(priorities, i);
         settings_add(s, "net_prio", "net_prio.ifpriomap", "network.priorities",
-                     pool_printf(&s->pool, "%s %lld", json_object_get_string(get(p, "name")),
+                     pool_printf(&s->pool, "%s %lld", json_object_get_string(settings_member(p, "name")),
                                  (long long)get_number(p, "priority")))
             ->device = true;
     }
@@ -216,7 +216,7 @@ static void rdma_settings(struct cgroup_settings *s, json_object *devices)
         return;
     json_object_object_foreach(devices, name, o)
     {
-        json_object *handles = get(o, "hcaHandles"), *objects = get(o, "hcaObjects");
+        json_object *handles = settings_member(o, "hcaHandles"), *objects = settings_member(o, "hcaObjects");
         const char *value = name;
         if (handles)
             value = pool_printf(&s->pool, "%s hca_handle=%lld", value,
@@ -264,17 +264,17 @@ int cgroup_settings_read(struct cgroup_settings *s, json_object *resources, bool
                          struct error *e)
 {
     *s = (struct cgroup_settings){0};
-    int r = memory_settings(s, get(resources, "memory"), unified, e);
+    int r = memory_settings(s, settings_member(resources, "memory"), unified, e);
     if (r < 0)
         return r;
-    cpu_settings(s, get(resources, "cpu"), unified);
-    pids_settings(s, get(resources, "pids"));
-    settings_block_io(s, get(resources, "blockIO"), unified);
-    hugetlb_settings(s, get(resources, "hugepageLimits"), unified);
-    network_settings(s, get(resources, "network"), unified);
-    rdma_settings(s, get(resources, "rdma"));
-    r = unified ? 0 : settings_devices(s, get(resources, "devices"), e);
-    return r < 0 ? r : unified_settings(s, get(resources, "unified"), unified, e);
+    cpu_settings(s, settings_member(resources, "cpu"), unified);
+    pids_settings(s, settings_member(resources, "pids"));
+    settings_block_io(s, settings_member(resources, "blockIO"), unified);
+    hugetlb_settings(s, settings_member(resources, "hugepageLimits"), unified);
+    network_settings(s, settings_member(resources, "network"), unified);
+    rdma_settings(s, settings_member(resources, "rdma"));
+    r = unified ? 0 : settings_devices(s, settings_member(resources, "devices"), e);
+    return r < 0 ? r : unified_settings(s, settings_member(resources, "unified"), unified, e);
 }
 
 void cgroup_settings_free(struct cgroup_settings *s)

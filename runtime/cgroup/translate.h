@@ -5,6 +5,9 @@
 
 #include "runtime/cgroup/cgroup.h"
 
+// A member of an object; NULL when there is none, or no object.
+json_object *settings_member(json_object *object, const char *name);
+
 // Adds a setting; the strings must live as long as `s`.
 struct cgroup_setting *settings_add(struct cgroup_settings *s, const char *controller,
                                     const char *file, const char *field, const char *value);
