@@ -73,6 +73,9 @@ install: build
 	install -m 755 $(BUILD)/bin/bailey-sentry $(BUILD)/bin/bailey-gofer $(BUILD)/bin/bailey-proxy \
 		$(DESTDIR)$(PREFIX)/libexec/bailey/
 	install -m 644 runtime/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	tools/gen-man $(BUILD)/bin/bailey $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	$(BUILD)/bin/bailey completion > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/bailey
 	install -m 644 README.md LICENSE $(DESTDIR)$(PREFIX)/share/doc/bailey/
 	install -d $(DESTDIR)$(PREFIX)/include/ocirt $(DESTDIR)$(PREFIX)/lib/pkgconfig \
 		$(DESTDIR)$(PREFIX)/share/man/man3 $(DESTDIR)$(PREFIX)/share/doc/ocirt
