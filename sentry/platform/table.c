@@ -77,6 +77,10 @@ struct pt_space *pt_space_alloc(void)
     } else {
         s = calloc(1, sizeof(*s));
         handle = s ? table_add(&spaces, s) : 0;
+        if (!handle) {
+            free(s);
+            s = NULL;
+        }
     }
     mutex_unlock(&table_lock);
     if (!handle)
@@ -143,7 +147,7 @@ static bool threads_grow(struct pt_space *s)
     if (s->thread_count < s->thread_capacity)
         return true;
     u32 capacity = max(4u, s->thread_capacity * 2);
-    struct pt_thread **list = realloc(s->threads, capacity * sizeof(*list));
+    struct pt_thread **list = realloc(s->threads, capacity * sizeof(void *));
     if (!list)
         return false;
     s->threads = list;
