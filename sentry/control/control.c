@@ -97,8 +97,8 @@ void control_tell_exit(int wait_status)
                                                      .status = (u32)wait_status & 0xffff});
 }
 
-// Ends a connection. The starter's end is that of a sandbox that is not made yet, or was to end with it; one that is goes
-// on without it.
+// Ends a connection. The starter's end is that of a sandbox that is not made yet, or was to end with it; one
+// that is goes on without it.
 static void drop(struct client *c)
 {
     if (c->starter) {

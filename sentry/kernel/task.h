@@ -128,7 +128,7 @@ struct task {
     u8 exited;                // task_exit has begun
     u8 vfork_wait;            // parent: its vfork child still has its address space (atomic)
     u8 keep_regs;             // the call has set all registers: no result goes into rax
-    u8 loading;               // what it needs is being set up (runner_start_prepared): only death interrupts it (atomic)
+    u8 loading;               // runner_start_prepared sets it up: only death interrupts it (atomic)
     u8 seccomp_mode;          // SECCOMP_MODE_* (seccomp.h); changed under process->lock
     u8 no_new_privs;          // a sibling's TSYNC set it, in addition to cred's; only ever set
     struct seccomp_filter *seccomp; // the newest; changed under process->lock

@@ -6,6 +6,9 @@
 // read by the same build of the sentry only (build id). Its contents are trusted as the sentry's own memory
 // was: whoever may write the file owns the sandbox, and the restored sentry is jailed as any.
 //
+// Files of further containers than the first are given back by further host mounts in the message, after the
+// first container's, in the order in which the containers were made.
+//
 // Not there yet: base images shared by several sandboxes (contents are copied in), clocks that go on after
 // a restart of the host, sandboxes with inet sockets.
 #ifndef BAILEY_SENTRY_SNAPSHOT_SNAPSHOT_H
