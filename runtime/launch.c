@@ -26,7 +26,6 @@
 
 #include "host/host.h"
 #include "runtime/idmap.h"
-#include "runtime/log.h"
 
 #define LAUNCH_STACK 65536
 #define LAUNCH_KEEP_MAX 8192
@@ -383,20 +382,6 @@ int launch_await_namespaces(struct launched *child, struct error *e)
     return r < 0 ? r : launch_failure(child, e) ? child->shared->error : 0;
 }
 
-// As long as it shares memory with bailey this counts for both. Less than bailey's own takes privilege that not
-// every caller has: then it stays.
-static void set_oom_score(pid_t pid, s32 score)
-{
-    char path[64], text[16];
-    snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", pid);
-    int size = snprintf(text, sizeof(text), "%d", score);
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || write(fd, text, (size_t)size) != size)
-        rlog(RLOG_DEBUG, "%s: %s: %s", path, text, error_text(errno));
-    if (fd >= 0)
-        close(fd);
-}
-
 int launch_go(const struct launch *l, struct launched *child, struct error *e)
 {
     struct launch_shared *s = child->shared;
@@ -419,8 +404,6 @@ int launch_go(const struct launch *l, struct launched *child, struct error *e)
     }
     if (r < 0)
         return r;
-    if (l->oom_score_adj)
-        set_oom_score(child->pid, *l->oom_score_adj);
     signal_word(&s->go, 1);
     // Until it has a descriptor table of its own, nothing that it keeps may be closed here.
     r = await_word(&s->settled, l->name, e);

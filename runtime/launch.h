@@ -40,7 +40,6 @@ struct launch {
     bool sys_net_readonly; // the settings are others' too: they may be read only
     const struct launch_sysctl *sysctls; // set in the new network namespace
     u32 sysctl_count;
-    const s32 *oom_score_adj;    // how soon the host ends it for want of memory; NULL: as bailey
     const struct cgroup *cgroup; // entered before the child does anything; NULL: bailey's own
 };
 

@@ -47,22 +47,27 @@ static int write_score(pid_t pid, int score)
     return r;
 }
 
-void oom_score_raise(struct oom_score *o, pid_t child)
+void oom_score_begin(struct oom_score *o, pid_t child, const int *wanted, bool limited)
 {
-    o->raised = read_own(&o->own) && o->own < FIRST_CHOICE && !write_score(child, FIRST_CHOICE);
+    *o = (struct oom_score){0};
+    if ((!wanted && !limited) || !read_own(&o->own))
+        return;
+    o->final = o->own;
+    int r = wanted ? write_score(child, *wanted) : 0;
+    if (r < 0)
+        rlog(RLOG_DEBUG, "process.oomScoreAdj: %d: %s", *wanted, strerror(-r));
+    else if (wanted)
+        o->final = *wanted;
+    if (limited)
+        write_score(child, FIRST_CHOICE);
+    o->changed = true;
 }
 
-void oom_score_settle(struct oom_score *o, pid_t child, int wanted)
+void oom_score_settle(struct oom_score *o, pid_t child)
 {
-    int r = 0;
-    if (wanted)
-        r = write_score(child, wanted);
-    if (r < 0)
-        rlog(RLOG_WARN, "process.oomScoreAdj: %d: %s", wanted, strerror(-r));
-    if (!o->raised)
+    if (!o->changed)
         return;
-    if (!wanted || r < 0)
-        write_score(child, o->own);
+    write_score(child, o->final);
     write_score(0, o->own);
-    o->raised = false;
+    o->changed = false;
 }

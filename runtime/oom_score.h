@@ -8,16 +8,17 @@
 #include <sys/types.h>
 
 struct oom_score {
-    int own; // bailey's, to go back to
-    bool raised;
+    int own;   // bailey's, to go back to
+    int final; // the sentry's in the end
+    bool changed;
 };
 
-// Makes `child` the host's first choice, and so what it will fork. Call it before the child executes its program: while it
-// shares bailey's memory, bailey has the score, too. A host that refuses is left alone.
-void oom_score_raise(struct oom_score *o, pid_t child);
+// Before the child executes its program. All that it forks gets `wanted` (process.oomScoreAdj; NULL: bailey's own score),
+// or, when memory is `limited`, becomes the host's first choice. While the child shares bailey's memory, bailey has the
+// same score. A host that refuses is left alone: less than bailey has takes privilege.
+void oom_score_begin(struct oom_score *o, pid_t child, const int *wanted, bool limited);
 
-// Once the child has forked what runs guest code: gives it (and bailey) back what they had, or `wanted` if
-// that is not 0 (process.oomScoreAdj). Warns when the host refuses `wanted`.
-void oom_score_settle(struct oom_score *o, pid_t child, int wanted);
+// Once the child has forked what runs guest code: gives it `wanted` in any case, and bailey its own score back.
+void oom_score_settle(struct oom_score *o, pid_t child);
 
 #endif

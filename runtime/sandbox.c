@@ -57,7 +57,6 @@ static int start_sentry(struct sandbox *s, struct setup *u, struct error *e)
         .die_with_parent = c->foreground,
         .controlling_tty = c->controlling_tty,
         .caps = (c->globals->directfs ? setup_file_caps : 0) | network_caps(c->globals, c->spec),
-        .oom_score_adj = c->spec->has_oom_score ? &c->spec->process.oom_score_adj : NULL,
         .cgroup = &s->cgroup,
         .proc_net_fd = u->boot.proc_net_fd,
         .sys_net_fd = u->boot.sys_net_fd,
@@ -74,8 +73,9 @@ static int start_sentry(struct sandbox *s, struct setup *u, struct error *e)
         l.uid_maps = l.gid_maps = &nobody;
         l.uid_map_count = l.gid_map_count = 1;
     }
-    if (c->spec->resources.memory_limit > 0)
-        oom_score_raise(&s->oom_score, s->sentry.pid);
+    oom_score_begin(&s->oom_score, s->sentry.pid,
+                    c->spec->has_oom_score ? &c->spec->process.oom_score_adj : NULL,
+                    c->spec->resources.memory_limit > 0);
     r = launch_go(&l, &s->sentry, e);
     close(boot_fd);
     return r;
@@ -234,7 +234,7 @@ int sandbox_wait_ready(struct sandbox *s, const struct sandbox_config *c, struct
             return -EIO;
         return s->failed_error ? start_failure(s, c, e) : death(s, status, e);
     }
-    oom_score_settle(&s->oom_score, s->sentry.pid, c->spec->process.oom_score_adj);
+    oom_score_settle(&s->oom_score, s->sentry.pid);
     return 0;
 }
 
