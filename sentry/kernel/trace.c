@@ -314,6 +314,9 @@ bool trace_step_on(struct task *t, bool *ret_again)
 void trace_syscall_done(struct task *t)
 {
     struct trace *tr = t->trace;
+    // Asked for since the call began: at its event of a filter, say.
+    if (tr->mode == TRACE_SYSCALL && trace_active(t))
+        tr->phase = PHASE_EXIT;
     // A step over the system call ends behind it.
     if (tr->mode == TRACE_STEP && trace_active(t)) {
         struct guest_siginfo info = {.signo = SIGTRAP, .code = TRAP_TRACE};

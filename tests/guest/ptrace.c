@@ -547,7 +547,10 @@ TEST(seccomp_event)
     CHECK_EQ(info.op, PTRACE_SYSCALL_INFO_SECCOMP);
     CHECK_EQ(info.seccomp.ret_data, 55);
     CHECK_EQ(info.seccomp.nr, SYS_getppid);
-    SYS(pt(PTRACE_CONT, pid, 0, 0)); // as it is
+    SYS(pt(PTRACE_SYSCALL, pid, 0, 0)); // as it is; the next stop is its end
+    CHECK_EQ(wait_for(pid), STOPPED(SIGTRAP));
+    CHECK_EQ(regs_of(pid).rax, me);
+    SYS(pt(PTRACE_CONT, pid, 0, 0));
     CHECK_EQ(wait_for(pid), EVENT(PTRACE_EVENT_SECCOMP));
     struct user_regs_struct r = regs_of(pid); // not at all
     r.orig_rax = -1ul;
