@@ -103,9 +103,13 @@ int main(int argc, char **argv)
         r = gofer_jail(&boot);
     if (r < 0) {
         log_error("cannot start: error %d", -r);
+        free(exports);
         return 1;
     }
     log_debug("serving %u mounts", boot.export_count);
     drop_start_code();
-    return boot.export_count ? serve(exports, boot.export_count) : 0;
+    if (boot.export_count)
+        return serve(exports, boot.export_count);
+    free(exports);
+    return 0;
 }

@@ -164,7 +164,7 @@ static int translate_bind(const struct spec_mount *sm, const char *bundle, bool 
     };
     const char *source = sm->source;
     enum boot_mount_kind kind;
-    struct host_files files;
+    struct host_files files = {.root_fd = -1, .write_fd = -1};
     struct stat st;
     if (source[0] != '/')
         source = pool_printf(pool, "%s/%s", bundle, source);

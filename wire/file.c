@@ -119,10 +119,11 @@ int fmsg_request_build(void *buf, struct fmsg_request *head, const char *name, c
     u8 *p = buf;
     memcpy(p, head, sizeof(*head));
     p += sizeof(*head);
+    // Names go without their NUL.
     if (n1)
-        memcpy(p, name, n1);
+        memcpy(p, name, n1); // NOLINT(bugprone-not-null-terminated-result)
     if (n2)
-        memcpy(p + n1, name2, n2);
+        memcpy(p + n1, name2, n2); // NOLINT(bugprone-not-null-terminated-result)
     if (data_size)
         memcpy(p + n1 + n2, data, data_size);
     return (int)head->size;

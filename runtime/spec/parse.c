@@ -410,7 +410,7 @@ static int read_spec(struct spec *s, json_object *o, struct error *e)
 static int parse_failure(struct error *e, const char *text, size_t at, const char *what)
 {
     unsigned line = 1, column = 1;
-    for (size_t i = 0; i < at; i++) {
+    for (size_t i = 0; text && i < at; i++) {
         column = text[i] == '\n' ? 1 : column + 1;
         line += text[i] == '\n';
     }

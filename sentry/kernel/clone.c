@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <fcntl.h>
 
+#include "base/bug.h"
 #include "base/log.h"
 #include "sentry/arena/arena.h"
 #include "sentry/ipc/ipc.h"
@@ -171,9 +172,12 @@ static void discard(struct task *c)
 static void link_process_locked(struct task *t, struct task *c, u64 flags)
 {
     struct process *p = c->process, *me = t->process;
-    struct process *parent = flags & CLONE_PARENT ? me->parent : me;
-    if (flags & CLONE_PARENT)
+    struct process *parent = me;
+    bug_on(!me);
+    if (flags & CLONE_PARENT) {
+        parent = me->parent;
         p->exit_signal = me->exit_signal;
+    }
     p->pid = pid_ref(c->pid);
     p->tgid = c->tid;
     c->pid->process = p;

@@ -83,8 +83,10 @@ struct pt_space *pt_space_alloc(void)
         }
     }
     mutex_unlock(&table_lock);
-    if (!handle)
+    if (!handle) {
+        free(s);
         return NULL;
+    }
     struct mutex lock = s->lock;
     *s = (struct pt_space){.lock = lock, .memfd = -1, .socket = -1, .stub_socket = -1};
     s->next_handle = next_handle(handle);

@@ -140,7 +140,7 @@ static int apply(struct lock_context *c, enum lock_class class, const void *owne
             held_free(c, h);
         } else if (overlaps(&h->range, &want)) {
             bool before = h->range.start < want.start, after = h->range.end > want.end;
-            if (before && after) {
+            if (before && after && spare[1]) { // only one can be split: it is there for that
                 spare[1]->range = h->range;
                 spare[1]->range.start = want.end + 1;
                 h->range.end = want.start - 1;

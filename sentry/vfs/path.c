@@ -153,7 +153,7 @@ int path_to_string(const struct path *p, const struct path *root, char *buf, u32
 // tmpfs keeps the name of a memfd where a symlink has its text.
 static const char *memfd_name(const struct inode *i)
 {
-    return S_ISREG(i->mode) && i->link ? i->link : NULL;
+    return i && S_ISREG(i->mode) && i->link ? i->link : NULL;
 }
 
 int file_to_string(struct file *f, char *buf, u32 size)

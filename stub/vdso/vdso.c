@@ -86,7 +86,7 @@ int __vdso_gettimeofday(struct vdso_timeval *tv, void *tz)
 
 s64 __vdso_time(s64 *t)
 {
-    struct vdso_timespec ts;
+    struct vdso_timespec ts = {0};
     if (__vdso_clock_gettime(0, &ts))
         return -1;
     if (t)

@@ -95,6 +95,8 @@ static struct inode *make(struct super *sb, struct inode *parent, const struct n
                           struct inode *lower, struct inode *upper)
 {
     struct inode *real = upper ? upper : lower;
+    if (!real)
+        return NULL;
     u64 ino = lower ? lower->ino : upper->priv_word ? upper->priv_word : upper->ino + OVERLAY_UPPER_INO;
     struct overlay_node *n = arena_alloc(sizeof(*n));
     char *copy = n && !upper ? arena_alloc(name->size + 1) : NULL;

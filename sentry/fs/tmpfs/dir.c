@@ -252,7 +252,7 @@ static int tmpfs_rename(struct inode *old_dir, const struct name *old_name, stru
 {
     struct tmpfs_entry *old = entry_find(old_dir, old_name), *new = entry_find(new_dir, new_name);
     if (!old || old->inode != moved || (new ? new->inode : NULL) != victim ||
-        (flags & RENAME_EXCHANGE && !new))
+        (flags & RENAME_EXCHANGE && !victim))
         return -ENOENT;
     s64 now = vfs_now();
     if (flags & RENAME_EXCHANGE) {
@@ -264,7 +264,7 @@ static int tmpfs_rename(struct inode *old_dir, const struct name *old_name, stru
     } else {
         if (victim && inode_is_dir(victim) && tmpfs_node(victim)->count)
             return -ENOTEMPTY;
-        if (new) { // takes the place of the victim, at its position
+        if (new && victim) { // takes the place of the victim, at its position
             new->inode = inode_ref(moved);
             if (inode_is_dir(victim)) {
                 victim->nlink = 0;
