@@ -30,7 +30,8 @@ def make(layer_path, ref, out_path, command, env=(PATH,)):
     layer_blob = a.blob("layer.v1.tar", layer)
     config_blob = a.blob("config.v1+json", json.dumps({
         "architecture": "amd64", "os": "linux", "config": {"Env": list(env), "Cmd": command},
-        "rootfs": {"type": "layers", "diff_ids": [layer_blob["digest"]]}}).encode())
+        "rootfs": {"type": "layers", "diff_ids": [layer_blob["digest"]]},
+        "history": [{"created_by": "busybox"}]}).encode())
     manifest = a.blob("manifest.v1+json", json.dumps({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": config_blob, "layers": [layer_blob]}).encode())
