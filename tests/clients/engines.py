@@ -49,7 +49,8 @@ class Engine:
         self.process = None
         if daemon:
             self.log = open(os.path.join(directory, "log"), "w")
-            self.process = subprocess.Popen(daemon, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=self.env, start_new_session=True)
+            self.process = subprocess.Popen(daemon, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=self.env,
+                                            start_new_session=True, preexec_fn=lambda: LIBC.prctl(1, signal.SIGTERM))  # ends with us
 
     def run(self, *args, timeout=60):
         p = subprocess.run(self.client + list(args), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
