@@ -61,8 +61,8 @@ static void open_standard_fds(void)
         close(fd);
 }
 
-// Whether the state belongs into the user's own directory. A client that is root in a user namespace, but was not logged in
-// as root, has made that namespace for itself.
+// Whether the state belongs into the user's own directory. A client that is root in a user namespace, but was not
+// logged in as root, has made that namespace for itself.
 static bool is_users_own(const struct globals *g)
 {
     const char *user = getenv("USER");

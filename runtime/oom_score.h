@@ -13,9 +13,9 @@ struct oom_score {
     bool changed;
 };
 
-// Before the child executes its program. All that it forks gets `wanted` (process.oomScoreAdj; NULL: bailey's own score),
-// or, when memory is `limited`, becomes the host's first choice. While the child shares bailey's memory, bailey has the
-// same score. A host that refuses is left alone: less than bailey has takes privilege.
+// Before the child executes its program. All that it forks gets `wanted` (process.oomScoreAdj; NULL: bailey's own
+// score), or, when memory is `limited`, becomes the host's first choice. While the child shares bailey's memory,
+// bailey has the same score. A host that refuses is left alone: less than bailey has takes privilege.
 void oom_score_begin(struct oom_score *o, pid_t child, const int *wanted, bool limited);
 
 // Once the child has forked what runs guest code: gives it `wanted` in any case, and bailey its own score back.

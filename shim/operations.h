@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the operations on containers share (operations.c: from their creation to their deletion; control.c: while they are
-// there). `run` functions are in a worker: they use the container's client, identity and paths, which do not change,
-// the streams that the operation itself opened, and nothing else.
+// What the operations on containers share (operations.c: from their creation to their deletion; control.c: while they
+// are there). `run` functions are in a worker: they use the container's client, identity and paths, which do not
+// change, the streams that the operation itself opened, and nothing else.
 #ifndef BAILEY_SHIM_OPERATIONS_H
 #define BAILEY_SHIM_OPERATIONS_H
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Options of network sockets: the host's, as far as they are listed here; host/sentry.allow has the same list for
-// setting. Left out are those that take pointers, that load programs into the host's kernel or reach its packet filter, and
-// connecting by the first send, which a socket that never blocks cannot wait for.
+// setting. Left out are those that take pointers, that load programs into the host's kernel or reach its packet
+// filter, and connecting by the first send, which a socket that never blocks cannot wait for.
 #include <linux/capability.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
