@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "runtime/cmd/cmd.h"
+#include "runtime/log.h"
 
 static const u64 net_caps = 1ull << CAP_NET_BIND_SERVICE | 1ull << CAP_NET_RAW |
                             1ull << CAP_NET_ADMIN;
@@ -39,11 +40,20 @@ bool network_is_shared(const struct globals *g, const struct spec *spec)
            (own.st_dev == other.st_dev && own.st_ino == other.st_ino);
 }
 
+// A container's own namespace that a client has made: low ports can be had there without a capability.
+static bool opens_ports(const struct globals *g, const struct spec *spec)
+{
+    return network_kind(g, spec) == NETWORK_PATH && !network_is_shared(g, spec);
+}
+
 // The sentry is to have rights in a namespace that does not belong to a user namespace of its own.
 static bool keeps_user(const struct globals *g, const struct spec *spec)
 {
-    return network_kind(g, spec) != NETWORK_NEW && (net_caps & spec->process.cap_bounding) &&
-           g->directfs && !spec->uid_map_count && !spec->gid_map_count;
+    u64 wanted = net_caps & spec->process.cap_bounding;
+    if (opens_ports(g, spec))
+        wanted &= ~(1ull << CAP_NET_BIND_SERVICE);
+    return network_kind(g, spec) != NETWORK_NEW && wanted && g->directfs && !spec->uid_map_count &&
+           !spec->gid_map_count;
 }
 
 u64 network_caps(const struct globals *g, const struct spec *spec)
@@ -102,10 +112,22 @@ static int open_namespace(const char *path, struct error *e)
     return error_set(e, -EINVAL, "%s is not a network namespace", path);
 }
 
-// With bailey in that namespace for a moment: what is cloned then is in it as well.
-static int begin_in(int ns, const struct spec *spec, bool keep_user, struct launched *sentry,
-                    struct error *e)
+// Lets the sentry, which has no capability there, serve ports of the container below 1024. As docker does
+// for all of its containers. Who may not, leaves it.
+static void open_ports(void)
 {
+    int fd = open("/proc/sys/net/ipv4/ip_unprivileged_port_start", O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, "0", 1) < 0)
+        rlog(RLOG_DEBUG, "net.ipv4.ip_unprivileged_port_start: %s", error_text(errno));
+    if (fd >= 0)
+        close(fd);
+}
+
+// With bailey in that namespace for a moment: what is cloned then is in it as well.
+static int begin_in(int ns, const struct globals *g, const struct spec *spec,
+                    struct launched *sentry, struct error *e)
+{
+    bool ports = opens_ports(g, spec) && spec->process.cap_bounding & 1ull << CAP_NET_BIND_SERVICE;
     int own = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
     if (own < 0)
         return error_errno(e, -errno, "open /proc/thread-self/ns/net");
@@ -113,9 +135,11 @@ static int begin_in(int ns, const struct spec *spec, bool keep_user, struct laun
     if (r < 0) {
         error_errno(e, r, "join the network namespace %s", spec->namespaces.path[SPEC_NS_NETWORK]);
     } else {
+        if (ports && !keeps_user(g, spec))
+            open_ports();
         r = set_sysctls(spec, e);
         if (!r)
-            r = launch_begin(sentry, LAUNCH_NET_KEEP, keep_user, e);
+            r = launch_begin(sentry, LAUNCH_NET_KEEP, keeps_user(g, spec), e);
         if (setns(own, CLONE_NEWNET) < 0 && !r)
             r = error_errno(e, -errno, "return from the network namespace");
     }
@@ -145,9 +169,8 @@ int network_enter(const struct globals *g, const struct spec *spec, struct launc
     }
     if (!r) {
         launch_cancel(sentry);
-        bool keep_user = keeps_user(g, spec);
-        r = ns < 0 ? launch_begin(sentry, LAUNCH_NET_KEEP, keep_user, e)
-                   : begin_in(ns, spec, keep_user, sentry, e);
+        r = ns < 0 ? launch_begin(sentry, LAUNCH_NET_KEEP, keeps_user(g, spec), e)
+                   : begin_in(ns, g, spec, sentry, e);
     }
     if (ns >= 0)
         close(ns);

@@ -7,8 +7,10 @@
 //
 // A new namespace belongs to the sandbox's user namespace: there the sentry may have the capabilities for networks
 // that the container may have. Any other belongs to another user namespace, bailey's own as a rule, and capabilities
-// count in that one only; so if the container may have any, the sentry stays in bailey's user namespace. (Not when the
-// container's users are mapped, nor when a gofer serves the files: then it has no rights there.)
+// count in that one only; so if the container may have CAP_NET_RAW or CAP_NET_ADMIN, the sentry stays in bailey's user
+// namespace. (Not when the container's users are mapped, nor when a gofer serves the files: then it has no rights
+// there.) For low ports alone, net.ipv4.ip_unprivileged_port_start becomes 0 in a namespace by path, unless that is
+// bailey's own; there, too, the sentry stays in bailey's user namespace.
 #ifndef BAILEY_RUNTIME_NETWORK_H
 #define BAILEY_RUNTIME_NETWORK_H
 
