@@ -127,7 +127,10 @@ static void open_ports(void)
 static int begin_in(int ns, const struct globals *g, const struct spec *spec,
                     struct launched *sentry, struct error *e)
 {
-    bool ports = opens_ports(g, spec) && spec->process.cap_bounding & 1ull << CAP_NET_BIND_SERVICE;
+    // Asked before bailey is there itself.
+    bool keep_user = keeps_user(g, spec);
+    bool ports = !keep_user && opens_ports(g, spec) &&
+                 spec->process.cap_bounding & 1ull << CAP_NET_BIND_SERVICE;
     int own = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
     if (own < 0)
         return error_errno(e, -errno, "open /proc/thread-self/ns/net");
@@ -135,11 +138,11 @@ static int begin_in(int ns, const struct globals *g, const struct spec *spec,
     if (r < 0) {
         error_errno(e, r, "join the network namespace %s", spec->namespaces.path[SPEC_NS_NETWORK]);
     } else {
-        if (ports && !keeps_user(g, spec))
+        if (ports)
             open_ports();
         r = set_sysctls(spec, e);
         if (!r)
-            r = launch_begin(sentry, LAUNCH_NET_KEEP, keeps_user(g, spec), e);
+            r = launch_begin(sentry, LAUNCH_NET_KEEP, keep_user, e);
         if (setns(own, CLONE_NEWNET) < 0 && !r)
             r = error_errno(e, -errno, "return from the network namespace");
     }
