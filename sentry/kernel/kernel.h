@@ -61,6 +61,7 @@ struct kernel {
     u64 memory_limit;   // bytes, as guests see it in sysinfo(2)
     struct timer oom_timer; // oom.c: the next look at what is in use, and what came of the last one
     s64 oom_interval;
+    s64 oom_killed; // when a process was killed whose memory is not known to have come back; 0: none
     u64 oom_used;
     u64 cpu_quota, cpu_period, cpu_weight; // as wire/boot.h has them, for guests to look at
     struct futex_bucket futexes[FUTEX_BUCKETS];

@@ -11,7 +11,9 @@
 #define FASTEST 2000000000ull       // bytes a second that a guest may touch
 #define SOONEST (2 * 1000000ll)     // ns between two looks, at least
 #define LATEST (1 * NSEC_PER_SEC)   // ... at most
-#define AFTER_KILL (20 * 1000000ll) // time for a process to end
+#define AFTER_KILL (20 * 1000000ll) // until the next look: a process takes some time to end
+#define PATIENCE (500 * 1000000ll)  // ... and this long it may take to give its memory back
+#define WATCH_MIN (256u << 10)      // growth that is not looked at at once
 #define ADJ_NEVER (-1000)
 
 // ---- who -----------------------------------------------------------------------------------------
@@ -82,7 +84,8 @@ static void kill_one(u64 limit, u64 used)
 
 // ---- when ----------------------------------------------------------------------------------------
 
-// Nobody can reach the limit sooner; what does not grow is looked at ever less often.
+// Nobody can reach the limit sooner; what does not grow is looked at ever less often, until address spaces
+// grow again by a part of what is left.
 static s64 next_look(u64 room, bool grows, s64 last)
 {
     s64 soon = (s64)(room * (NSEC_PER_SEC / 1000) / (FASTEST / 1000));
@@ -99,13 +102,24 @@ static void look(struct timer *t)
     if (!limit)
         return;
     if (used >= most) {
-        kill_one(limit, used);
+        s64 now = sched_now();
+        if (!k->oom_killed || now - k->oom_killed > PATIENCE) {
+            kill_one(limit, used);
+            k->oom_killed = now;
+        }
         k->oom_interval = AFTER_KILL;
     } else {
+        k->oom_killed = 0;
+        mm_memory_watch(max((most - used) / 4, (u64)WATCH_MIN));
         k->oom_interval = next_look(most - used, used > k->oom_used, k->oom_interval);
     }
     k->oom_used = used;
     (void)timer_arm(t, sched_now() + k->oom_interval);
+}
+
+void mm_memory_grows(void)
+{
+    (void)timer_arm(&the_kernel->oom_timer, sched_now() + SOONEST);
 }
 
 void oom_init(void)

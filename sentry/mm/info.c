@@ -139,6 +139,11 @@ u64 mm_memory_most(void)
     return limit ? limit - min(max(RESERVE_MIN, limit / 32), limit / 4) : ~0ull;
 }
 
+void mm_memory_watch(u64 bytes)
+{
+    memfile_watch(bytes);
+}
+
 bool mm_memory_has(u64 more)
 {
     u64 most = mm_memory_most();

@@ -10,6 +10,7 @@
 #include "host/host.h"
 #include "sentry/arena/arena.h"
 #include "sentry/arena/side.h"
+#include "sentry/mm/mm.h"
 #include "sentry/mm/window.h"
 
 struct memfile_side {
@@ -24,6 +25,7 @@ struct memfile_root {
     struct list files; // guarded by lock
     u64 next_id;
     s64 accounted; // bytes of address space that may become memory
+    u64 watch, grown; // mm_memory_watch (atomic; watch 0: nobody is to be told)
     u64 limit;
     struct memfile *vdso;
 };
@@ -339,6 +341,13 @@ u64 memfile_limit(void)
     return r ? r->limit : 0;
 }
 
+void memfile_watch(u64 bytes)
+{
+    struct memfile_root *r = root();
+    __atomic_store_n(&r->grown, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&r->watch, bytes, __ATOMIC_RELAXED);
+}
+
 void memfile_set_limit(u64 limit)
 {
     __atomic_store_n(&root()->limit, limit, __ATOMIC_RELAXED);
@@ -346,7 +355,14 @@ void memfile_set_limit(u64 limit)
 
 void memfile_account(s64 bytes)
 {
-    __atomic_fetch_add(&root()->accounted, bytes, __ATOMIC_RELAXED);
+    struct memfile_root *r = root();
+    __atomic_fetch_add(&r->accounted, bytes, __ATOMIC_RELAXED);
+    u64 watch = __atomic_load_n(&r->watch, __ATOMIC_RELAXED);
+    if (!watch || bytes <= 0 ||
+        __atomic_add_fetch(&r->grown, (u64)bytes, __ATOMIC_RELAXED) < watch)
+        return;
+    __atomic_store_n(&r->watch, 0, __ATOMIC_RELAXED);
+    mm_memory_grows();
 }
 
 bool memfile_may_grow(u64 more)

@@ -89,6 +89,7 @@ void memfile_own_directory(void);
 u32 memfile_count(void);
 u64 memfile_limit(void);
 void memfile_set_limit(u64 limit);
+void memfile_watch(u64 bytes); // mm_memory_watch
 bool memfile_may_grow(u64 more);
 // Accounts address space handed out (the upper bound that keeps memfile_may_grow cheap).
 void memfile_account(s64 bytes);

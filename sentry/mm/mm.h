@@ -195,6 +195,8 @@ u64 mm_memory_limit(void); // 0: none
 // ~0: no limit. And whether `more` bytes can be had.
 u64 mm_memory_most(void);
 bool mm_memory_has(u64 more);
+// mm_memory_grows() is called, once, when address spaces have grown by so many bytes from now on.
+void mm_memory_watch(u64 bytes);
 void mm_set_memory_limit(u64 limit); // from now on; what is in use stays
 
 // --- Implemented by kernel/ ------------------------------------------------------------------------
@@ -203,5 +205,8 @@ void mm_set_memory_limit(u64 limit); // from now on; what is in use stays
 u64 mm_rlimit(u32 resource);
 // Makes every task that uses `mm` leave the guest soon (platform_interrupt), because its memory was changed by another.
 void mm_kick(struct mm *mm);
+
+// What mm_memory_watch asked for has happened. Called with mm->lock held.
+void mm_memory_grows(void);
 
 #endif

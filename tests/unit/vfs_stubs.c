@@ -46,6 +46,10 @@ WEAK u64 mm_rlimit(u32 resource)
     return kernel_rlimit((int)resource);
 }
 
+WEAK void mm_memory_grows(void)
+{
+}
+
 WEAK void mm_kick(struct mm *mm)
 {
     (void)mm;
