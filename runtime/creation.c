@@ -57,9 +57,11 @@ static int announce_plan(struct creation *c, struct error *e)
     int r = cgroup_plan(&plan, c->spec, c->id, sandbox_cgroup_flags(&c->config), e);
     if (r < 0)
         return r;
+    bool none = !plan.count;
     k->cgroup = cgroup_save(&plan);
     cgroup_close(&plan);
-    return container_save(k, e);
+    // Nothing to be found again yet: a directory without a state is a container that is being created.
+    return none ? 0 : container_save(k, e);
 }
 
 static void keep_cgroup(struct creation *c)

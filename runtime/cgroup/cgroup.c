@@ -145,10 +145,20 @@ static json_object *resources_of(const struct spec *s)
     return resources;
 }
 
+// The container gets a group of its own: one is named, or there is something to set.
+static bool wants_group(const struct spec *s, const struct cgroup_settings *settings)
+{
+    return settings->count || (s->cgroups_path && s->cgroups_path[0]);
+}
+
 int cgroup_plan(struct cgroup *c, const struct spec *s, const char *id, u32 flags, struct error *e)
 {
+    struct cgroup_settings settings;
     *c = (struct cgroup){.unified = is_fs(CGROUP_ROOT, CGROUP2_SUPER_MAGIC)};
-    int r = make_group(c, s, id, flags, plan_hierarchy, e);
+    int r = cgroup_settings_read(&settings, resources_of(s), c->unified, e);
+    if (!r && wants_group(s, &settings))
+        r = make_group(c, s, id, flags, plan_hierarchy, e);
+    cgroup_settings_free(&settings);
     if (r < 0)
         cgroup_close(c);
     return r;
@@ -160,7 +170,7 @@ int cgroup_create(struct cgroup *c, const struct spec *s, const char *id, u32 fl
     struct cgroup_settings settings;
     *c = (struct cgroup){.unified = is_fs(CGROUP_ROOT, CGROUP2_SUPER_MAGIC)};
     int r = cgroup_settings_read(&settings, resources_of(s), c->unified, e);
-    if (!r && (settings.count || (s->cgroups_path && s->cgroups_path[0]))) {
+    if (!r && wants_group(s, &settings)) {
         r = make_group(c, s, id, flags, add_hierarchy, e);
         if (!r && c->count)
             r = cgroup_apply(c, &settings, e);
