@@ -13,6 +13,8 @@ import sys
 
 # What clients really write: podman's file modes carry the type bits of stat(2).
 RELAXED = {"FileMode": 0o177777}
+# ... and podman and runc take mount(8)'s recursive words for the root's propagation, too.
+MORE_WORDS = {"RootfsPropagation": ["rprivate", "rshared", "rslave", "runbindable"]}
 
 
 class Generator:
@@ -30,6 +32,9 @@ class Generator:
             for definition, maximum in RELAXED.items():
                 if definition in self.files[name].get("definitions", {}):
                     self.files[name]["definitions"][definition]["maximum"] = maximum
+            for definition, words in MORE_WORDS.items():
+                if definition in self.files[name].get("definitions", {}):
+                    self.files[name]["definitions"][definition]["enum"] += words
         return self.files[name]
 
     def resolve(self, node, file):
