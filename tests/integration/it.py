@@ -62,6 +62,12 @@ def clean_up():
 _terminals = set()
 
 
+def sanitized():
+    """True for a build with sanitizers, whose sentry takes many times the memory."""
+    with open(os.path.join(BUILD, "meson-info/intro-buildoptions.json")) as f:
+        return any(o["name"] == "b_sanitize" and o["value"] != "none" for o in json.load(f))
+
+
 def equal(got, want, what=""):
     assert got == want, "%s is %r, expected %r" % (what or "result", got, want)
 
