@@ -72,7 +72,8 @@ static void do_syscall(struct task *t, bool again)
     t->in_syscall = 1;
     bool refused = unlikely(__atomic_load_n(&t->seccomp_mode, __ATOMIC_ACQUIRE)) && !again &&
                    !seccomp_enter(t, (u32)nr, &ret);
-    if (unlikely(t->trace)) { // its tracer may have been asked, and have changed the call
+    // Its tracer may have been asked, and have changed the call.
+    if (unlikely(__atomic_load_n(&t->trace, __ATOMIC_ACQUIRE))) {
         nr = t->regs.orig_rax;
         read_arguments(t);
     }
@@ -114,10 +115,10 @@ static void do_event(struct task *t, const struct platform_event *ev)
 {
     switch (ev->kind) {
     case PLATFORM_SYSCALL:
-        if (unlikely(t->trace) && trace_syscall(t, false))
+        if (unlikely(__atomic_load_n(&t->trace, __ATOMIC_ACQUIRE)) && trace_syscall(t, false))
             return;
         do_syscall(t, false);
-        if (unlikely(t->trace))
+        if (unlikely(__atomic_load_n(&t->trace, __ATOMIC_ACQUIRE)))
             trace_syscall_done(t);
         return;
     case PLATFORM_FAULT:
@@ -153,7 +154,7 @@ static void enter_guest(struct task *t)
     __atomic_store_n(&t->user_ticks, t->user_ticks + (end - begin), __ATOMIC_RELAXED);
     if (unlikely(r))
         ev.kind = PLATFORM_DEAD;
-    if (unlikely(t->trace))
+    if (unlikely(__atomic_load_n(&t->trace, __ATOMIC_ACQUIRE)))
         trace_after_guest(t);
     u64 slept = t->sleeper.slept;
     sched_hold_wakes();
@@ -192,7 +193,7 @@ static void task_loop(struct task *t)
 {
     bool again;
     for (;;) {
-        if (unlikely(t->trace) && trace_step_on(t, &again)) {
+        if (unlikely(__atomic_load_n(&t->trace, __ATOMIC_ACQUIRE)) && trace_step_on(t, &again)) {
             do_syscall(t, again);
             continue;
         }
@@ -200,24 +201,24 @@ static void task_loop(struct task *t)
             sched_release_wakes();
             wait_for_vfork(t);
             __atomic_or_fetch(&t->work, TASK_WORK_SIGNAL, __ATOMIC_SEQ_CST);
-            if (t->trace)
+            if (__atomic_load_n(&t->trace, __ATOMIC_ACQUIRE))
                 continue;
         }
         if (unlikely(wants_look(t))) {
             sched_release_wakes();
             if (!signal_deliver(t)) {
-                if (t->trace)
+                if (__atomic_load_n(&t->trace, __ATOMIC_ACQUIRE))
                     trace_exit_stop(t);
                 return;
             }
         }
         if (unlikely(t->redo)) {
             t->redo = 0;
-            if (!t->trace || !trace_syscall(t, true))
+            if (!__atomic_load_n(&t->trace, __ATOMIC_ACQUIRE) || !trace_syscall(t, true))
                 do_syscall(t, true);
             continue;
         }
-        if (unlikely(t->trace))
+        if (unlikely(__atomic_load_n(&t->trace, __ATOMIC_ACQUIRE)))
             trace_before_guest(t);
         enter_guest(t);
     }

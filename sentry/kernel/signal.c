@@ -216,7 +216,7 @@ void process_exit_group_locked(struct process *p, s32 wait_status)
     struct task *t;
     if (p->group_exit)
         return;
-    p->group_exit = 1;
+    __atomic_store_n(&p->group_exit, 1, __ATOMIC_RELAXED);
     p->exit_code = wait_status;
     list_for_each(t, &p->threads, thread_node) {
         sched_kill(&t->sleeper);

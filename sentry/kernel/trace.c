@@ -79,9 +79,10 @@ static void release_locked(struct task *t)
 void trace_resume_locked(struct task *t, enum trace_mode mode, int sig)
 {
     struct trace *tr = t->trace;
-    tr->mode = (u8)mode;
+    __atomic_store_n(&tr->mode, (u8)mode, __ATOMIC_RELAXED);
     tr->signal = sig;
-    tr->waitable = tr->listening = 0;
+    tr->waitable = 0;
+    __atomic_store_n(&tr->listening, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&tr->stopped, 0, __ATOMIC_SEQ_CST);
     task_kick(t);
 }
@@ -131,13 +132,13 @@ static void serve(struct task *t, struct trace *tr)
 
 static bool is_to_die(const struct task *t, const struct trace *tr)
 {
-    return (t->process->group_exit || t->dying) && !tr->ending;
+    return (__atomic_load_n(&t->process->group_exit, __ATOMIC_RELAXED) || t->dying) && !tr->ending;
 }
 
 static bool may_leave(struct task *t, const struct trace *tr)
 {
     return !__atomic_load_n(&tr->stopped, __ATOMIC_SEQ_CST) || is_to_die(t, tr) ||
-           (tr->listening && __atomic_load_n(&tr->interrupt, __ATOMIC_SEQ_CST));
+           (__atomic_load_n(&tr->listening, __ATOMIC_RELAXED) && __atomic_load_n(&tr->interrupt, __ATOMIC_SEQ_CST));
 }
 
 static void sleep_stopped(struct task *t, struct trace *tr)
@@ -205,7 +206,7 @@ static void trap_stop(struct task *t, int code, enum trace_kind kind)
     info.rt.pid = t->process->tgid;
     info.rt.uid = t->cred->uid;
     int sig = trace_stop(t, code, kind, &info, 0);
-    if (!sig || t->process->group_exit)
+    if (!sig || __atomic_load_n(&t->process->group_exit, __ATOMIC_RELAXED))
         return;
     siginfo_kernel(&info, sig);
     int r = signal_send_task(t, &info);
@@ -259,7 +260,7 @@ int trace_signal(struct task *t, int sig, struct guest_siginfo *info)
 bool trace_syscall(struct task *t, bool again)
 {
     struct trace *tr = t->trace;
-    if (!trace_active(t) || tr->mode != TRACE_SYSCALL)
+    if (!trace_active(t) || __atomic_load_n(&tr->mode, __ATOMIC_RELAXED) != TRACE_SYSCALL)
         return false;
     tr->phase = PHASE_ENTER;
     tr->again = again;
@@ -290,7 +291,7 @@ bool trace_step_on(struct task *t, bool *ret_again)
         t->regs.rax = (u64)-ENOSYS;
         tr->message = PTRACE_EVENTMSG_SYSCALL_ENTRY;
         trap_stop(t, syscall_code(tr), STOP_ENTER);
-        if (t->process->group_exit || t->dying)
+        if (__atomic_load_n(&t->process->group_exit, __ATOMIC_RELAXED) || t->dying)
             return false;
         tr->phase = PHASE_EXIT;
         if ((s64)t->regs.orig_rax >= 0) // else the tracer has taken the call away
@@ -305,7 +306,7 @@ bool trace_step_on(struct task *t, bool *ret_again)
     if (tr->phase == PHASE_EXIT) {
         tr->phase = PHASE_NONE;
         tr->message = PTRACE_EVENTMSG_SYSCALL_EXIT;
-        if (trace_active(t) && tr->mode == TRACE_SYSCALL)
+        if (trace_active(t) && __atomic_load_n(&tr->mode, __ATOMIC_RELAXED) == TRACE_SYSCALL)
             trap_stop(t, syscall_code(tr), STOP_EXIT);
     }
     return false;
@@ -315,10 +316,10 @@ void trace_syscall_done(struct task *t)
 {
     struct trace *tr = t->trace;
     // Asked for since the call began: at its event of a filter, say.
-    if (tr->mode == TRACE_SYSCALL && trace_active(t))
+    if (__atomic_load_n(&tr->mode, __ATOMIC_RELAXED) == TRACE_SYSCALL && trace_active(t))
         tr->phase = PHASE_EXIT;
     // A step over the system call ends behind it.
-    if (tr->mode == TRACE_STEP && trace_active(t)) {
+    if (__atomic_load_n(&tr->mode, __ATOMIC_RELAXED) == TRACE_STEP && trace_active(t)) {
         struct guest_siginfo info = {.signo = SIGTRAP, .code = TRAP_TRACE};
         info.fault.addr = t->regs.rip;
         signal_force(t, &info);
@@ -339,7 +340,7 @@ bool trace_seccomp_stop(struct task *t, u32 data)
 void trace_before_guest(struct task *t)
 {
     struct trace *tr = t->trace;
-    if (tr->mode != TRACE_STEP || !trace_active(t) || t->regs.eflags & EFLAGS_TF)
+    if (__atomic_load_n(&tr->mode, __ATOMIC_RELAXED) != TRACE_STEP || !trace_active(t) || t->regs.eflags & EFLAGS_TF)
         return;
     t->regs.eflags |= EFLAGS_TF;
     t->regs_dirty = 1;

@@ -267,7 +267,7 @@ static long listen_on(const struct request *q)
 {
     if (!q->trace->seized || q->trace->code >> 8 != PTRACE_EVENT_STOP)
         return -EIO;
-    q->trace->listening = 1;
+    __atomic_store_n(&q->trace->listening, 1, __ATOMIC_RELAXED);
     sched_wake(&q->task->sleeper);
     return 0;
 }
