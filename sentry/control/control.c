@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 
@@ -16,6 +15,7 @@
 #include "host/host.h"
 #include "sentry/control/client.h"
 #include "sentry/kernel/container.h"
+#include "sentry/sched/doorbell.h"
 
 #define WAITS_MAX 4096
 #define ENDING_MSEC 2000 // how long the sandbox' end waits for answers
@@ -23,16 +23,16 @@
 enum { ENDING_NOT, ENDING_ASKED, ENDING_DONE };
 
 static struct {
-    int start_fd, listen_fd, poke_fd, signal_fd;
+    int start_fd, listen_fd, signal_fd;
+    struct doorbell bell;     // something may have changed
     bool ends_with_starter;   // BOOT_DIE_WITH_PARENT
     u32 ready;                // atomic: requests are served
-    u32 poked;                // atomic: a poke is on its way
     u32 busy;                 // atomic: the thread is not waiting for what to do
     u32 waits_count;          // atomic
     u32 ending;               // futex word: ENDING_*
     struct control_wait *waits;
     struct mutex send_lock;   // RANK_LEAF: packets of different threads on start_fd
-} control = {.start_fd = -1, .listen_fd = -1, .poke_fd = -1, .signal_fd = -1};
+} control = {.start_fd = -1, .listen_fd = -1, .bell.fd = -1, .signal_fd = -1};
 
 // ---- what other threads tell ---------------------------------------------------------------------
 
@@ -50,9 +50,7 @@ static void tell(int fd, const struct control_message *m)
 
 static void poke(void)
 {
-    const u64 one = 1;
-    if (!__atomic_exchange_n(&control.poked, 1, __ATOMIC_SEQ_CST))
-        host_write(control.poke_fd, &one, sizeof(one));
+    doorbell_ring(&control.bell);
 }
 
 void container_changed(void)
@@ -253,7 +251,7 @@ static void *control_main(void *unused)
     for (;;) {
         bool ready = __atomic_load_n(&control.ready, __ATOMIC_SEQ_CST);
         u32 n = client_fill_poll(fds + 3, numbers);
-        fds[0] = (struct pollfd){.fd = control.poke_fd, .events = POLLIN};
+        fds[0] = (struct pollfd){.fd = control.bell.fd, .events = POLLIN};
         fds[1] = (struct pollfd){.fd = control.signal_fd, .events = POLLIN};
         fds[2] = (struct pollfd){.fd = ready ? control.listen_fd : -1, .events = POLLIN};
         int msec = next_look();
@@ -263,11 +261,8 @@ static void *control_main(void *unused)
         __atomic_store_n(&control.busy, 1, __ATOMIC_SEQ_CST);
         if (r < 0)
             continue;
-        if (fds[0].revents) {
-            u64 count;
-            __atomic_store_n(&control.poked, 0, __ATOMIC_SEQ_CST);
-            host_read(control.poke_fd, &count, sizeof(count));
-        }
+        if (fds[0].revents)
+            doorbell_answer(&control.bell);
         if (fds[1].revents)
             read_signals();
         for (u32 i = 0; i < n; i++)
@@ -293,8 +288,7 @@ int control_prepare(void)
     sigdelset(&set, SIGCHLD); // of stubs
     sigdelset(&set, SIGPIPE);
     control.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    control.poke_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    return control.signal_fd < 0 || control.poke_fd < 0 ? -errno : 0;
+    return control.signal_fd < 0 ? -errno : doorbell_init(&control.bell);
 }
 
 int control_start(const struct boot_message *m)

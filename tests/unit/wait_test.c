@@ -5,7 +5,10 @@
 #include <stdlib.h>
 #include <cmocka.h>
 #include <pthread.h>
+#include <sched.h>
 
+#include "host/poll.h"
+#include "sentry/sched/doorbell.h"
 #include "sentry/sched/wait.h"
 
 void waiter_epoll_fire(struct waiter *w, u32 events)
@@ -87,12 +90,60 @@ static void test_masks_and_exclusive(void **state)
     assert_true(waitq_empty(&queue));
 }
 
+#define RINGERS 3
+#define RINGS 20000
+
+static struct doorbell bell;
+static struct {
+    u32 asked, seen;
+} rings[RINGERS];
+
+// Changes something, rings, and goes on when it has been seen.
+static void *ringer(void *arg)
+{
+    const u32 me = (u32)(uintptr_t)arg;
+    for (u32 n = 1; n <= RINGS; n++) {
+        __atomic_store_n(&rings[me].asked, n, __ATOMIC_RELAXED);
+        doorbell_ring(&bell);
+        while (__atomic_load_n(&rings[me].seen, __ATOMIC_RELAXED) != n)
+            sched_yield();
+    }
+    return NULL;
+}
+
+// A ring that is not heard leaves its ringer waiting, and all others when it has cut off the bell.
+static void test_doorbell(void **state)
+{
+    const struct timespec most = {20, 0};
+    pthread_t threads[RINGERS];
+    u32 seen = 0;
+    assert_int_equal(doorbell_init(&bell), 0);
+    for (uintptr_t i = 0; i < RINGERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, ringer, (void *)i), 0);
+    while (seen < RINGERS * RINGS) {
+        struct pollfd p = {.fd = bell.fd, .events = POLLIN};
+        if (host_poll_for(&p, 1, &most) == 0)
+            fail_msg("no ring after %u changes", seen);
+        doorbell_answer(&bell);
+        seen = 0;
+        for (u32 i = 0; i < RINGERS; i++) {
+            u32 asked = __atomic_load_n(&rings[i].asked, __ATOMIC_RELAXED);
+            __atomic_store_n(&rings[i].seen, asked, __ATOMIC_RELAXED);
+            seen += asked;
+        }
+    }
+    for (u32 i = 0; i < RINGERS; i++)
+        pthread_join(threads[i], NULL);
+    (void)state;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ping_pong),
         cmocka_unit_test(test_deadline_and_interrupt),
         cmocka_unit_test(test_masks_and_exclusive),
+        cmocka_unit_test(test_doorbell),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
