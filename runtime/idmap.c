@@ -11,18 +11,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "runtime/setting.h"
+
 #define MAP_LINES_MAX 340 // the kernel's own limit
 #define MAP_TEXT_MAX 16384
-
-static int write_text(const char *path, const char *text, size_t size)
-{
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    int r = write(fd, text, size) < 0 ? -errno : 0;
-    close(fd);
-    return r;
-}
 
 // Reads up to MAP_LINES_MAX lines; returns how many.
 static u32 read_lines(const char *path, struct boot_idmap *lines)
@@ -66,11 +58,11 @@ static int write_map(pid_t pid, const char *file, const struct boot_idmap *maps,
         n = (size_t)snprintf(text, sizeof(text), "0 %u 1\n", own);
     if (n >= sizeof(text))
         return -E2BIG;
-    int r = write_text(path, text, n);
+    int r = setting_write(path, text, n);
     if (r == -EPERM && !count && privileged) {
         // bailey is in a user namespace itself.
         n = identity_map(file, text, sizeof(text));
-        r = n && n < sizeof(text) ? write_text(path, text, n) : r;
+        r = n && n < sizeof(text) ? setting_write(path, text, n) : r;
     }
     return r;
 }
@@ -81,7 +73,7 @@ int idmap_write(pid_t pid, const struct idmaps *maps, const char *name, struct e
     if (!privileged) {
         char path[64];
         snprintf(path, sizeof(path), "/proc/%d/setgroups", pid);
-        int denied = write_text(path, "deny", 4);
+        int denied = setting_write(path, "deny", 4);
         if (denied < 0)
             return error_errno(e, denied, "deny setgroups for %s", name);
     }

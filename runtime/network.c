@@ -14,6 +14,7 @@
 
 #include "runtime/cmd/cmd.h"
 #include "runtime/log.h"
+#include "runtime/setting.h"
 
 static const u64 net_caps = 1ull << CAP_NET_BIND_SERVICE | 1ull << CAP_NET_RAW |
                             1ull << CAP_NET_ADMIN;
@@ -81,10 +82,7 @@ struct launch_sysctl network_sysctl(struct pool *pool, const struct boot_sysctl 
 
 static int set_sysctl(const struct launch_sysctl *c, struct error *e)
 {
-    int fd = open(c->path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
-    int r = fd < 0 || write(fd, c->value, c->size) != (ssize_t)c->size ? -errno : 0;
-    if (fd >= 0)
-        close(fd);
+    int r = setting_write(c->path, c->value, c->size);
     return r < 0 ? error_errno(e, r, "%s", c->what) : 0;
 }
 
@@ -116,11 +114,9 @@ static int open_namespace(const char *path, struct error *e)
 // for all of its containers. Who may not, leaves it.
 static void open_ports(void)
 {
-    int fd = open("/proc/sys/net/ipv4/ip_unprivileged_port_start", O_WRONLY | O_CLOEXEC);
-    if (fd < 0 || write(fd, "0", 1) < 0)
-        rlog(RLOG_DEBUG, "net.ipv4.ip_unprivileged_port_start: %s", error_text(errno));
-    if (fd >= 0)
-        close(fd);
+    int r = setting_write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0", 1);
+    if (r < 0)
+        rlog(RLOG_DEBUG, "net.ipv4.ip_unprivileged_port_start: %s", error_text(-r));
 }
 
 // With bailey in that namespace for a moment: what is cloned then is in it as well.

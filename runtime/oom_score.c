@@ -9,22 +9,15 @@
 #include <unistd.h>
 
 #include "runtime/log.h"
+#include "runtime/setting.h"
 
 #define FIRST_CHOICE 1000
-
-static int open_score(pid_t pid, int flags)
-{
-    char path[64];
-    if (!pid)
-        return open("/proc/self/oom_score_adj", flags | O_CLOEXEC);
-    snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", pid);
-    return open(path, flags | O_CLOEXEC);
-}
+#define OWN_SCORE "/proc/self/oom_score_adj"
 
 static bool read_own(int *ret)
 {
     char text[16];
-    int fd = open_score(0, O_RDONLY);
+    int fd = open(OWN_SCORE, O_RDONLY | O_CLOEXEC);
     ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
     if (fd >= 0)
         close(fd);
@@ -37,14 +30,11 @@ static bool read_own(int *ret)
 
 static int write_score(pid_t pid, int score)
 {
-    char text[16];
-    int size = snprintf(text, sizeof(text), "%d", score), r = 0;
-    int fd = open_score(pid, O_WRONLY);
-    if (fd < 0 || write(fd, text, (size_t)size) < 0)
-        r = -errno;
-    if (fd >= 0)
-        close(fd);
-    return r;
+    char path[64] = OWN_SCORE, text[16];
+    int size = snprintf(text, sizeof(text), "%d", score);
+    if (pid)
+        snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", pid);
+    return setting_write(path, text, (size_t)size);
 }
 
 void oom_score_begin(struct oom_score *o, pid_t child, const int *wanted, bool limited)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "runtime/log.h"
+#include "runtime/setting.h"
 
 #define RANGES_MAX 16
 
@@ -103,28 +104,19 @@ static pid_t start_helper(pid_t target, int *ret_go)
     return pid;
 }
 
-static int write_file(const char *path, const char *text)
-{
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    int r = fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
-    if (fd >= 0)
-        close(fd);
-    return r;
-}
-
 static int map_alone(uid_t uid, gid_t gid, struct error *e)
 {
     char text[32];
     rootless.uids.count = rootless.gids.count = 0;
     add_range(&rootless.uids, uid, 1);
     add_range(&rootless.gids, gid, 1);
-    int r = write_file("/proc/self/setgroups", "deny");
+    int r = setting_write("/proc/self/setgroups", "deny", 4);
     snprintf(text, sizeof(text), "0 %u 1\n", uid);
     if (!r)
-        r = write_file("/proc/self/uid_map", text);
+        r = setting_write("/proc/self/uid_map", text, strlen(text));
     snprintf(text, sizeof(text), "0 %u 1\n", gid);
     if (!r)
-        r = write_file("/proc/self/gid_map", text);
+        r = setting_write("/proc/self/gid_map", text, strlen(text));
     return r < 0 ? error_errno(e, r, "rootless: write the id maps") : 0;
 }
 
