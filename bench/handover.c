@@ -91,7 +91,7 @@ static void check(bool good, const char *what)
 static void guest_new(struct guest *g, const u8 *code, u64 size)
 {
     memset(g, 0, sizeof(*g));
-    check(platform_as_new(&g->as, &g->thread) == 0, "platform_as_new");
+    check(platform_as_new(0, &g->as, &g->thread) == 0, "platform_as_new");
     g->fd = host_memfd_create("bench", MFD_CLOEXEC);
     host_ftruncate(g->fd, DATA_SIZE + PAGE_SIZE);
     g->data = host_mmap(NULL, DATA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, g->fd, 0);
@@ -186,7 +186,7 @@ static void bench_new(void *arg, int n)
 {
     for (int i = 0; i < n; i++) {
         u32 as, thread;
-        check(platform_as_new(&as, &thread) == 0, "new");
+        check(platform_as_new(0, &as, &thread) == 0, "new");
         platform_as_destroy(as);
     }
 }

@@ -162,6 +162,8 @@ static int make_proxy(struct creation *c, struct client *k, struct error *e)
     if (pid < 0)
         return pid;
     host_process_identify(&c->container.process, pid);
+    oom_score_set_group(&c->sandbox.cgroup,
+                        c->spec->has_oom_score ? &c->spec->process.oom_score_adj : NULL);
     return 0;
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/cgroup/cgroup.h"
 #include "runtime/log.h"
 #include "runtime/setting.h"
 
@@ -60,4 +61,58 @@ void oom_score_settle(struct oom_score *o, pid_t child)
     write_score(child, o->final);
     write_score(0, o->own);
     o->changed = false;
+}
+
+static int read_at(int dir, const char *name, char *text, size_t size)
+{
+    int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, size - 1);
+    if (fd >= 0)
+        close(fd);
+    text[n > 0 ? n : 0] = 0;
+    return n > 0 ? 0 : -ESRCH;
+}
+
+// Some line of /proc/PID/cgroup ends in the group's path.
+static bool is_in_group(int dir, const struct cgroup *c)
+{
+    char text[8192], *save;
+    if (read_at(dir, "cgroup", text, sizeof(text)) < 0)
+        return false;
+    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        const char *path = strchr(line, '/');
+        if (path && !strcmp(path, c->path))
+            return true;
+    }
+    return false;
+}
+
+// The directory stands for one process: a pid that has become another's meanwhile is seen by its group.
+static void set_member(pid_t pid, const struct cgroup *c, const char *score)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d", pid);
+    int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = dir >= 0 && is_in_group(dir, c) ? openat(dir, "oom_score_adj", O_WRONLY | O_CLOEXEC)
+                                             : -1;
+    if (fd >= 0 && write(fd, score, strlen(score)) < 0)
+        rlog(RLOG_DEBUG, "oom_score_adj %s of process %d: %s", score, pid, strerror(errno));
+    if (fd >= 0)
+        close(fd);
+    if (dir >= 0)
+        close(dir);
+}
+
+void oom_score_set_group(const struct cgroup *c, const int *wanted)
+{
+    pid_t *pids;
+    u32 count;
+    int score;
+    char text[16];
+    if (!c->count || (!wanted && !read_own(&score)) || cgroup_pids(c, &pids, &count) < 0)
+        return;
+    snprintf(text, sizeof(text), "%d", wanted ? *wanted : score);
+    for (u32 i = 0; i < count; i++)
+        set_member(pids[i], c, text);
+    free(pids);
 }

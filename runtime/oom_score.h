@@ -21,4 +21,8 @@ void oom_score_begin(struct oom_score *o, pid_t child, const int *wanted, bool l
 // Once the child has forked what runs guest code: gives it `wanted` in any case, and bailey its own score back.
 void oom_score_settle(struct oom_score *o, pid_t child);
 
+// Gives the processes that are in a group by now `wanted` (NULL: bailey's own score). What the host refuses is left.
+struct cgroup;
+void oom_score_set_group(const struct cgroup *c, const int *wanted);
+
 #endif

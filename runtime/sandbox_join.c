@@ -8,6 +8,7 @@
 #include "runtime/client.h"
 #include "runtime/cmd/cmd.h"
 #include "runtime/sandbox_setup.h"
+#include "runtime/seed.h"
 
 // The descriptors of a message in the order in which they are sent.
 struct list {
@@ -24,12 +25,13 @@ static void put(void *arg, s32 *fd)
     *fd = (s32)l->count++;
 }
 
-static int ask(struct setup *u, struct client *k, struct error *e)
+static int ask(struct setup *u, struct client *k, u64 seed, struct error *e)
 {
     struct control_message answer, m = {.type = CONTROL_CREATE};
     struct list l = {pool_alloc(&u->pool, (u->boot.mount_count * 3 + 4) * sizeof(int)), 1};
     void *buf;
     size_t size;
+    m.values[CONTROL_SEED_NAME] = seed;
     boot_each_fd(&u->boot, put, &l);
     int r = boot_encode(&u->boot, &buf, &size);
     if (r < 0)
@@ -51,7 +53,8 @@ static const char *shared(const struct sandbox_config *c, bool share)
     return share ? c->joins : "";
 }
 
-static int join(struct sandbox *s, struct setup *u, struct client *k, struct error *e)
+static int join(struct sandbox *s, struct setup *u, const struct host_process *sandbox,
+                struct client *k, struct error *e)
 {
     const struct sandbox_config *c = u->config;
     int r = setup_logs(u, e);
@@ -68,7 +71,10 @@ static int join(struct sandbox *s, struct setup *u, struct client *k, struct err
         u->gofer_exec = launch_open_program("bailey-gofer", e);
         r = u->gofer_exec < 0 ? u->gofer_exec : setup_start_gofer(s, u, e);
     }
-    return r < 0 ? r : ask(u, k, e);
+    u64 seed = 0;
+    if (!r)
+        r = seed_place(k, sandbox, &s->cgroup, &seed, e);
+    return r < 0 ? r : ask(u, k, seed, e);
 }
 
 int sandbox_join(struct sandbox *s, const struct sandbox_config *c, struct client *k,
@@ -78,7 +84,12 @@ int sandbox_join(struct sandbox *s, const struct sandbox_config *c, struct clien
     int r = cgroup_create(&s->cgroup, c->spec, c->id, sandbox_cgroup_flags(c), e);
     if (r < 0)
         return r;
-    r = join(s, &u, k, e);
+    struct container sandbox;
+    r = container_open(&sandbox, c->globals->root, c->joins, false, e);
+    if (r < 0)
+        return r;
+    r = join(s, &u, &sandbox.process, k, e);
+    container_close(&sandbox);
     setup_finish(&u);
     return r;
 }

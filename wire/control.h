@@ -41,7 +41,8 @@ enum control_type {
     CONTROL_SNAPSHOT = 5, // write the sandbox to the file that comes along, and go on
     CONTROL_FDS = 6,     // descriptors for the request that follows; no answer
     // Descriptor 0 is a file with a boot message (wire/boot.h) of role BOOT_CONTAINER; the descriptors that it
-    // names are places in the list of all that came. Makes a container in this sandbox: created, not started.
+    // names are places in the list of all that came. Makes a container in this sandbox: created, not started. Its
+    // processes come of the seed that CONTROL_SEED_NAME says (0: of the sandbox's own).
     CONTROL_CREATE = 7,
     // The same with role BOOT_EXEC: a process in a container that is created or running. The reply carries
     // `pid` and `root_pid`; CONTROL_EXIT with the request's id follows on this connection when the process
@@ -56,6 +57,10 @@ enum control_type {
     CONTROL_UPDATE = 15, // new limits: values, see enum control_limits
     CONTROL_DESTROY = 16, // ends all of a stopped or created container (CONTROL_ALL: of any) and forgets it
     CONTROL_EVENTS = 17, // CONTROL_REPLY with `more` for each event, until the container has ended: `text` "oom"
+    // For a container that is to be made: a process that its guest processes will be forked from, so that bailey can
+    // put it into the container's control group first. The reply carries its host `pid`, as the sentry's PID namespace
+    // numbers it, and CONTROL_SEED_NAME. It ends with this connection unless a CONTROL_CREATE took it.
+    CONTROL_SEED = 18,
     // The sentry's.
     CONTROL_READY = 64,  // created: init is loaded and waits (or runs, with BOOT_AUTOSTART)
     CONTROL_FAILED = 65, // it could not be: `error` and `text`; the sentry ends
@@ -84,6 +89,7 @@ enum control_state { CONTROL_STATE_STATUS, // enum control_status
 enum control_stats { CONTROL_STATS_USER_NS, CONTROL_STATS_SYSTEM_NS, CONTROL_STATS_TASKS,
                      CONTROL_STATS_PROCESSES, CONTROL_STATS_MEMORY, // bytes
                      CONTROL_STATS_MEMORY_MAX, CONTROL_STATS_OOM_KILLS };
+enum control_seed { CONTROL_SEED_NAME }; // of CONTROL_SEED's reply, and of CONTROL_CREATE
 // A value of ~0 leaves a limit as it is, 0 means none.
 enum control_limits { CONTROL_LIMIT_MEMORY, CONTROL_LIMIT_TASKS, CONTROL_LIMIT_CPUS,
                       // What the guest is shown of its CPU limit, as in wire/boot.h.

@@ -325,8 +325,11 @@ static serve_fn *const serve_fns[] = {
 void kernel_control_serve(struct control_call *call)
 {
     u32 type = call->m->type;
-    if (type == CONTROL_CREATE) {
-        spawn_container(call);
+    if (type == CONTROL_CREATE || type == CONTROL_SEED) {
+        if (type == CONTROL_CREATE)
+            spawn_container(call);
+        else
+            spawn_seed(call);
         return;
     }
     serve_fn *serve = type < array_size(serve_fns) ? serve_fns[type] : NULL;

@@ -14,6 +14,7 @@
 #include "sentry/boot/process.h"
 #include "sentry/fs/tty/tty.h"
 #include "sentry/kernel/container.h"
+#include "sentry/platform/platform.h"
 #include "sentry/vfs/fs_context.h"
 
 #define DRAIN_TIME (NSEC_PER_SEC) // the longest that a terminal's last output is waited for
@@ -214,9 +215,73 @@ void spawn_exec(struct control_call *call, struct container *c)
     spawn_start(call, s, t, runner, prepare_process);
 }
 
+// ---- seeds ---------------------------------------------------------------------------------------
+
+// A seed that no container has taken yet.
+struct seed_wait {
+    struct control_wait wait;
+    struct list node; // in `seeds`
+    u32 seed;         // 0: it has been taken
+    int pid;
+    bool told;
+};
+
+static struct list seeds = LIST_INIT(seeds); // the control thread's
+
+static enum control_progress look_seed(struct control_wait *w, struct control_message *ret)
+{
+    struct seed_wait *s = container_of(w, struct seed_wait, wait);
+    if (!s->seed || w->gone)
+        return CONTROL_OVER;
+    if (s->told)
+        return CONTROL_NOT_YET;
+    s->told = true;
+    ret->pid = (u32)s->pid;
+    ret->values[CONTROL_SEED_NAME] = s->seed;
+    return CONTROL_TELL;
+}
+
+static void free_seed(struct control_wait *w)
+{
+    struct seed_wait *s = container_of(w, struct seed_wait, wait);
+    list_remove(&s->node);
+    platform_seed_free(s->seed);
+    free(s);
+}
+
+static const struct control_wait_ops seed_ops = {look_seed, free_seed, false};
+
+void spawn_seed(struct control_call *call)
+{
+    struct seed_wait *s = calloc(1, sizeof(*s));
+    int r = s ? platform_seed_new(&s->seed, &s->pid) : -ENOMEM;
+    if (r) {
+        free(s);
+        call->reply.error = r;
+        return;
+    }
+    s->wait.ops = &seed_ops;
+    list_push(&seeds, &s->node);
+    call->wait = &s->wait;
+}
+
+// The seed of that name is the caller's from now on; 0 when there is none.
+static u32 take_seed(u64 name)
+{
+    struct seed_wait *s;
+    list_for_each(s, &seeds, node) {
+        if (!name || s->seed != name)
+            continue;
+        s->seed = 0;
+        return (u32)name;
+    }
+    return 0;
+}
+
 void spawn_container(struct control_call *call)
 {
     struct task *t;
+    u64 seed = call->m->values[CONTROL_SEED_NAME];
     struct spawn *s = spawn_new(call, BOOT_CONTAINER, &create_ops);
     if (!s)
         return;
@@ -231,6 +296,7 @@ void spawn_container(struct control_call *call)
         return;
     }
     s->container = container_ref(t->process->container);
+    s->container->seed = take_seed(seed);
     spawn_start(call, s, t, runner, prepare_container);
 }
 

@@ -10,6 +10,7 @@
 #include "sentry/kernel/exit.h"
 #include "sentry/kernel/session.h"
 #include "sentry/kernel/siginternal.h"
+#include "sentry/platform/platform.h"
 #include "sentry/vfs/mount.h"
 
 // ---- names ---------------------------------------------------------------------------------------
@@ -304,6 +305,7 @@ void container_forget(struct container *c)
     mutex_unlock(&the_kernel->tasks_lock);
     if (!listed)
         return;
+    platform_seed_free(c->seed);
     release_parts(c);
     container_unref(c);
 }

@@ -40,6 +40,7 @@ struct container {
     struct mount_ns *mounts; // referenced; set while it is being made
     struct id_map *uid_map, *gid_map; // user_namespaces(7), as /proc shows them; NULL: the identity
     u32 task_limit;          // new tasks beyond it meet EAGAIN (atomic)
+    u32 seed;                // of this process: what its address spaces come of (platform.h); set while it is made, owned
 
     struct process *init;    // referenced; NULL before it is made and when the container is forgotten
     struct task *waiting;    // created: init's task, which no thread runs yet

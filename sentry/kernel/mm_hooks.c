@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What mm asks of the kernel (mm/mm.h).
-#include "sentry/kernel/task.h"
+#include "sentry/kernel/container.h"
 #include "sentry/mm/mm.h"
 #include "sentry/platform/platform.h"
 #include "sentry/vfs/inode.h"
@@ -8,6 +8,11 @@
 u64 mm_rlimit(u32 resource)
 {
     return kernel_rlimit((int)resource);
+}
+
+u32 mm_seed(void)
+{
+    return current ? container_current()->seed : 0;
 }
 
 void mm_kick(struct mm *mm)

@@ -66,7 +66,7 @@ int mm_new(struct mm **ret, u32 *ret_thread)
     struct mm *mm = mm_alloc();
     if (!mm)
         return -ENOMEM;
-    int err = platform_as_new(&mm->as, ret_thread);
+    int err = platform_as_new(mm_seed(), &mm->as, ret_thread);
     if (err) {
         arena_free(mm);
         return err;
@@ -90,7 +90,7 @@ int mm_revive(struct mm *mm, u32 *ret_thread)
 {
     struct backing *b;
     next_gen = max(next_gen, (mm->gen >> 36) + 1);
-    int err = platform_as_new(&mm->as, ret_thread);
+    int err = platform_as_new(0, &mm->as, ret_thread);
     if (err)
         return err;
     platform_as_restored(mm->as);

@@ -203,6 +203,8 @@ void mm_set_memory_limit(u64 limit); // from now on; what is in use stays
 
 // The current task's soft limit (RLIMIT_*), ~0 without one.
 u64 mm_rlimit(u32 resource);
+// What the current task's container forks its address spaces from (platform_as_new).
+u32 mm_seed(void);
 // Makes every task that uses `mm` leave the guest soon (platform_interrupt), because its memory was changed by another.
 void mm_kick(struct mm *mm);
 

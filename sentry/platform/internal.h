@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the files of sentry/platform share. Locks, all leaves taken in this order:
-//   struct pt_space.order_lock  carrying out its operations, where several threads do
+//   struct pt_space.order_lock  carrying out its operations, where several threads do; of a seed: forking it
 //   reap_lock     the table of host pids; reaping
 //   struct pt_space.lock  its operations, threads and flags
 //   table_lock    handles
@@ -41,7 +41,7 @@ struct pt_thread {
     u32 brief_runs; // owner: of the latest runs between sleeps, how many more were brief than not
     u32 run_orders; // owner: orders since the last sleep
     u64 run_start;  // owner: time stamp of the end of the last sleep
-    bool shared;              // driven by many host threads (the zygote's)
+    bool shared;              // driven by many host threads (a seed's)
     struct pt_thread *next;   // parked or free list
 };
 
@@ -62,6 +62,9 @@ struct pt_space {
     struct pt_thread **threads; // lock: by index
     u32 thread_count, thread_capacity;
     struct pt_thread *parked; // lock
+    bool is_seed;             // order_lock: address spaces are forked from its one thread
+    u32 made;                 // janitor.c's lock: address spaces asked for of this seed
+    u32 spare_as, spare_thread; // ... one that stands ready; 0: none
     struct pt_rewrite *rewrite; // lock: rewrite.c
     u32 gate;                   // atomic futex word: 1 while text changes that no thread may run
     u32 text_gen;               // atomic: such changes so far
@@ -97,8 +100,7 @@ struct pt_global {
     u32 cpu_count;
     u64 spin_cycles; // longest spin, in time stamps
     u32 active; // atomic: threads in the guest or in the sentry, not asleep
-    struct mutex zygote_lock;
-    struct pt_thread *zygote;
+    struct pt_thread *zygote; // the first seed's
 };
 
 extern struct pt_global pt;
@@ -182,12 +184,15 @@ int pt_adopt(struct pt_space *space, int pid);
 // Kills what is left of a destroyed space, and frees it once it is reaped.
 void pt_space_end(struct pt_space *space);
 
-// janitor.c: the same, later; and a new address space if one stands ready.
+// janitor.c: the same, later; and a new address space of a seed, if one stands ready. The seed ends: so does what is ready.
 void pt_space_bury(struct pt_space *space);
-bool pt_spare_take(u32 *ret_as, u32 *ret_thread);
+bool pt_spare_take(struct pt_space *seed, u32 *ret_as, u32 *ret_thread);
+void pt_spare_drop(struct pt_space *seed);
 
-// space.c: a new address space from the zygote, as platform_as_new.
-int pt_space_make(u32 *ret_as, u32 *ret_thread);
+// space.c: a new address space from a seed, which is `handle` still. -ESRCH, or as platform_as_new.
+int pt_space_make(struct pt_space *seed, u32 handle, u32 *ret_as, u32 *ret_thread);
+// It is a seed from now on.
+void pt_space_sow(struct pt_space *space);
 
 // zygote.c
 int pt_zygote_make(void);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Work that nobody waits for, on a thread of its own: killing stubs whose address space has been
-// destroyed, and keeping one new address space ready for the next exec. The thread starts with the
+// destroyed, and keeping one new address space ready for the next exec in the same container. The thread starts with the
 // first of it; a sandbox that runs one program has neither.
 #include <pthread.h>
 
@@ -13,8 +13,7 @@
 static struct mutex lock; // guards what follows
 static struct pt_space *queue;
 static u32 queued;
-static u32 made; // address spaces asked for
-static u32 spare_as, spare_thread;
+static u32 asked; // the seed that was last asked for an address space
 static bool started;
 static u32 work; // futex word: counts what was brought
 
@@ -32,16 +31,23 @@ static struct pt_space *take(void)
 
 static void make_spare(void)
 {
-    u32 as, thread;
+    u32 as, thread, handle;
     mutex_lock_nested(&lock, RANK_LEAF);
-    bool wanted = !spare_as && made > 1;
+    handle = asked;
+    struct pt_space *seed = pt_space_get(handle);
+    bool wanted = seed && !seed->spare_as && seed->made > 1;
     mutex_unlock(&lock);
-    if (!wanted || pt_space_make(&as, &thread) < 0)
+    if (!wanted || pt_space_make(seed, handle, &as, &thread) < 0)
         return;
     mutex_lock_nested(&lock, RANK_LEAF);
-    spare_as = as;
-    spare_thread = thread;
+    bool good = pt_space_get(handle) == seed && __atomic_load_n(&seed->is_seed, __ATOMIC_ACQUIRE);
+    if (good) {
+        seed->spare_as = as;
+        seed->spare_thread = thread;
+    }
     mutex_unlock(&lock);
+    if (!good)
+        platform_as_destroy(as);
 }
 
 static void *janitor_main(void *arg)
@@ -90,18 +96,29 @@ void pt_space_bury(struct pt_space *s)
     host_futex_wake(&work, 1, false);
 }
 
-bool pt_spare_take(u32 *ret_as, u32 *ret_thread)
+bool pt_spare_take(struct pt_space *seed, u32 *ret_as, u32 *ret_thread)
 {
     mutex_lock_nested(&lock, RANK_LEAF);
-    u32 as = spare_as;
-    made++;
+    u32 as = seed->spare_as;
+    seed->made++;
+    asked = seed->handle;
     *ret_as = as;
-    *ret_thread = spare_thread;
-    spare_as = 0;
+    *ret_thread = seed->spare_thread;
+    seed->spare_as = 0;
     mutex_unlock(&lock);
     struct pt_space *s = pt_space_get(as);
     if (!s || !__atomic_load_n(&s->dead, __ATOMIC_ACQUIRE))
         return s;
     platform_as_destroy(as);
     return false;
+}
+
+void pt_spare_drop(struct pt_space *seed)
+{
+    mutex_lock_nested(&lock, RANK_LEAF);
+    u32 as = seed->spare_as;
+    seed->spare_as = 0;
+    mutex_unlock(&lock);
+    if (as)
+        platform_as_destroy(as);
 }

@@ -57,8 +57,15 @@ int platform_init(const struct platform_config *config) must_check;
 
 // A new empty address space with one thread (for exec and the first program). Its registers are
 // undefined until the first platform_switch with PLATFORM_REGS_ALL; its FP state is initial. Waits.
-// -ENOMEM, -EAGAIN (host process limit).
-int platform_as_new(u32 *ret_as, u32 *ret_thread) must_check;
+// `seed`: what it is forked from, 0 being the zygote. -ENOMEM, -EAGAIN (host process limit), -ESRCH (the seed is dead).
+int platform_as_new(u32 seed, u32 *ret_as, u32 *ret_thread) must_check;
+
+// A seed: a fork of the zygote that runs no guest code and of which address spaces are forked in its turn, so that
+// these inherit what the host has been told of it (control groups, OOM score). *ret_pid: its number in the sentry's PID
+// namespace. Waits. -ENOMEM, -EAGAIN.
+int platform_seed_new(u32 *ret_seed, int *ret_pid) must_check;
+// Ends it; address spaces that came of it go on. A stale handle, or 0, does nothing.
+void platform_seed_free(u32 seed);
 
 // Forks the address space of `thread` (which is in the sentry's hands): the child has the same
 // mappings, the same descriptor slots and one thread, whose FP state is `thread`'s. Operations queued

@@ -100,18 +100,63 @@ static int fork_from(struct pt_thread *parent, u32 *ret_as, u32 *ret_thread)
     return 0;
 }
 
-int pt_space_make(u32 *ret_as, u32 *ret_thread)
+// ---- seeds ---------------------------------------------------------------------------------------
+
+void pt_space_sow(struct pt_space *s)
 {
-    mutex_lock_nested(&pt.zygote_lock, RANK_LEAF);
-    int r = fork_from(pt.zygote, ret_as, ret_thread);
-    pt_thread_idle(pt.zygote);
-    mutex_unlock(&pt.zygote_lock);
+    mutex_lock_nested(&s->order_lock, RANK_LEAF);
+    s->threads[0]->shared = true;
+    __atomic_store_n(&s->is_seed, true, __ATOMIC_RELEASE);
+    mutex_unlock(&s->order_lock);
+}
+
+int pt_space_make(struct pt_space *seed, u32 handle, u32 *ret_as, u32 *ret_thread)
+{
+    int r = -ESRCH;
+    mutex_lock_nested(&seed->order_lock, RANK_LEAF);
+    if (seed->is_seed && __atomic_load_n(&seed->handle, __ATOMIC_ACQUIRE) == handle) {
+        r = fork_from(seed->threads[0], ret_as, ret_thread);
+        pt_thread_idle(seed->threads[0]);
+    }
+    mutex_unlock(&seed->order_lock);
     return r;
 }
 
-int platform_as_new(u32 *ret_as, u32 *ret_thread)
+int platform_as_new(u32 seed, u32 *ret_as, u32 *ret_thread)
 {
-    return pt_spare_take(ret_as, ret_thread) ? 0 : pt_space_make(ret_as, ret_thread);
+    struct pt_space *s = seed ? pt_space_get(seed) : pt.zygote->space;
+    if (!s)
+        return -ESRCH;
+    return pt_spare_take(s, ret_as, ret_thread)
+               ? 0
+               : pt_space_make(s, seed ? seed : s->handle, ret_as, ret_thread);
+}
+
+int platform_seed_new(u32 *ret_seed, int *ret_pid)
+{
+    u32 thread;
+    struct pt_space *zygote = pt.zygote->space;
+    int r = pt_space_make(zygote, zygote->handle, ret_seed, &thread);
+    if (r < 0)
+        return r;
+    pt_space_sow(pt_space_get(*ret_seed));
+    *ret_pid = platform_host_pid(thread);
+    return 0;
+}
+
+void platform_seed_free(u32 seed)
+{
+    struct pt_space *s = pt_space_get(seed);
+    if (!s || s == pt.zygote->space)
+        return;
+    mutex_lock_nested(&s->order_lock, RANK_LEAF);
+    bool ours = s->is_seed;
+    __atomic_store_n(&s->is_seed, false, __ATOMIC_RELEASE);
+    mutex_unlock(&s->order_lock);
+    if (!ours)
+        return;
+    pt_spare_drop(s);
+    platform_as_destroy(seed);
 }
 
 int platform_as_fork(u32 thread, u32 *ret_as, u32 *ret_thread)

@@ -87,8 +87,9 @@ struct pt_space *pt_space_alloc(void)
         free(s);
         return NULL;
     }
-    struct mutex lock = s->lock;
-    *s = (struct pt_space){.lock = lock, .memfd = -1, .socket = -1, .stub_socket = -1};
+    struct mutex lock = s->lock, order_lock = s->order_lock;
+    *s = (struct pt_space){.lock = lock, .order_lock = order_lock, .memfd = -1, .socket = -1,
+                           .stub_socket = -1};
     s->next_handle = next_handle(handle);
     s->memfd = host_memfd_create("stub-context", MFD_CLOEXEC | MFD_NOEXEC_SEAL);
     if (s->memfd == -EINVAL)

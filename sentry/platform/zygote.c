@@ -270,7 +270,7 @@ int pt_zygote_make(void)
     pt.listener = listener_fetch(t);
     if (pt.listener < 0)
         return pt.listener;
-    t->shared = true;
+    pt_space_sow(s);
     pt.zygote = t;
     return 0;
 }

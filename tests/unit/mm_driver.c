@@ -20,6 +20,11 @@
 
 u64 toy_rlimits[16];
 
+u32 mm_seed(void)
+{
+    return 0;
+}
+
 u64 mm_rlimit(u32 resource)
 {
     return toy_rlimits[resource];

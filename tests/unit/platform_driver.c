@@ -110,10 +110,12 @@ u64 guest_address(const void *p)
     return (u64)p - text_base + GUEST_TEXT;
 }
 
+u32 driver_seed;
+
 void guest_new(struct guest *g, void *fn, u64 arg)
 {
     *g = (struct guest){.flags = PLATFORM_REGS_ALL};
-    assert_int_equal(platform_as_new(&g->as, &g->thread), 0);
+    assert_int_equal(platform_as_new(driver_seed, &g->as, &g->thread), 0);
     g->data_fd = host_memfd_create("data", MFD_CLOEXEC);
     assert_int_equal(host_ftruncate(g->data_fd, GUEST_DATA_SIZE), 0);
     g->data = host_mmap(NULL, GUEST_DATA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, g->data_fd, 0);

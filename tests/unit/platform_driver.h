@@ -37,6 +37,7 @@ void driver_init(const struct platform_config *config);
 void guest_new(struct guest *g, void *fn, u64 arg);
 // Where a guest function or guest data object is in the guest.
 u64 guest_address(const void *p);
+extern u32 driver_seed; // what it is forked from; 0: the zygote
 // Runs until the next event; returns the kind.
 int guest_run(struct guest *g);
 // Runs until a system call; fails the test on anything else. Returns its number.

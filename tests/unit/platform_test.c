@@ -305,6 +305,34 @@ static void test_fork(void **state)
     guest_free(&g);
 }
 
+// What comes of a seed outlives it; a seed that has ended, or been killed, gives no more.
+static void test_seeds(void **state)
+{
+    struct guest g, more[8];
+    u32 as, thread, killed;
+    int pid, other;
+    assert_int_equal(platform_seed_new(&driver_seed, &pid), 0);
+    assert_int_equal(platform_seed_new(&killed, &other), 0);
+    assert_true(pid > 1 && other > 1 && pid != other);
+    guest_new(&g, guest_count, 0);
+    assert_int_not_equal(platform_host_pid(g.thread), pid);
+    for (u32 i = 0; i < array_size(more); i++) { // one stands ready after the first
+        guest_new(&more[i], guest_count, 0);
+        assert_int_equal(guest_syscall(&more[i]), 1003);
+        guest_free(&more[i]);
+    }
+    assert_int_equal(host_kill(other, SIGKILL), 0);
+    assert_int_not_equal(platform_as_new(killed, &as, &thread), 0);
+    platform_seed_free(killed);
+    platform_seed_free(driver_seed);
+    platform_seed_free(driver_seed);
+    platform_seed_free(0);
+    assert_int_equal(platform_as_new(driver_seed, &as, &thread), -ESRCH);
+    assert_int_equal(guest_syscall(&g), 1003);
+    driver_seed = 0;
+    guest_free(&g);
+}
+
 static void *runner(void *arg)
 {
     struct guest *g = arg;
@@ -722,6 +750,7 @@ int main(void)
         cmocka_unit_test(test_bad_rip),
         cmocka_unit_test(test_ops),
         cmocka_unit_test(test_interrupt),
+        cmocka_unit_test(test_seeds),
         cmocka_unit_test(test_interrupt_calls),
         cmocka_unit_test(test_interrupt_new),
         cmocka_unit_test(test_fp),

@@ -41,6 +41,11 @@ WEAK u64 kernel_rlimit(int resource)
     return resource == RLIMIT_FSIZE ? stub_fsize_limit : ~0ull;
 }
 
+WEAK u32 mm_seed(void)
+{
+    return 0;
+}
+
 WEAK u64 mm_rlimit(u32 resource)
 {
     return kernel_rlimit((int)resource);
