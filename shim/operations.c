@@ -347,29 +347,41 @@ static void mark_failed(struct process *p)
         process_tell_exit(p);
 }
 
+// The end of both kinds of start: what has been started is told, then that it has ended if it has.
+static void tell_started(struct op *op, const char *topic, const char *type, const ProtobufCMessage *event)
+{
+    struct process *p = op->process;
+    Pb__PidResponse response = PB__PID_RESPONSE__INIT;
+    p->state = STATE_RUNNING;
+    events_publish(topic, type, event);
+    response.pid = (uint32_t)p->pid;
+    call_reply(op->call, &response.base);
+    p->starting = false;
+    process_tell_exit(p);
+}
+
+static void start_failed(struct op *op)
+{
+    call_fail(op->call, op->code, "%s", op->error);
+    mark_failed(op->process);
+}
+
 static void done_start(struct op *op)
 {
     struct process *p = op->process;
     struct container *c = p->container;
     if (op->code) {
-        call_fail(op->call, op->code, "%s", op->error);
-        mark_failed(p);
+        start_failed(op);
         return;
     }
     if (c->checkpoint)
         adopt(p, op->pid);
-    p->state = STATE_RUNNING;
     cgroup_find(&c->cgroup, p->pid);
     oom_start(&c->oom, &c->cgroup, oom_killed);
     Pb__TaskStart event = PB__TASK_START__INIT;
     event.container_id = c->id;
     event.pid = (uint32_t)p->pid;
-    events_publish("/tasks/start", "TaskStart", &event.base);
-    Pb__PidResponse response = PB__PID_RESPONSE__INIT;
-    response.pid = (uint32_t)p->pid;
-    call_reply(op->call, &response.base);
-    p->starting = false;
-    process_tell_exit(p);
+    tell_started(op, "/tasks/start", "TaskStart", &event.base);
 }
 
 const struct op_kind op_start = {"start", IN(CREATED), true, begin_start, run_start, done_start};
@@ -415,23 +427,16 @@ static void done_exec_start(struct op *op)
 {
     struct process *p = op->process;
     if (op->code) {
-        call_fail(op->call, op->code, "%s", op->error);
         stdio_stop(p->stdio);
-        mark_failed(p);
+        start_failed(op);
         return;
     }
     adopt(p, op->pid);
-    p->state = STATE_RUNNING;
     Pb__TaskExec event = PB__TASK_EXEC__INIT;
     event.container_id = p->container->id;
     event.exec_id = p->exec_id;
     event.pid = (uint32_t)p->pid;
-    events_publish("/tasks/exec-started", "TaskExecStarted", &event.base);
-    Pb__PidResponse response = PB__PID_RESPONSE__INIT;
-    response.pid = (uint32_t)p->pid;
-    call_reply(op->call, &response.base);
-    p->starting = false;
-    process_tell_exit(p);
+    tell_started(op, "/tasks/exec-started", "TaskExecStarted", &event.base);
 }
 
 const struct op_kind op_exec_start = {"start", IN(CREATED), true,
