@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Operations on a container that is there: signals, freezing, limits, checkpoints, its processes.
+// Operations on a container that is there: signals, freezing, limits, checkpoints.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -98,7 +98,7 @@ static void done_kill_rest(struct op *op)
 
 const struct op_kind op_kill_rest = {"kill", ~0u, false, NULL, run_kill_rest, done_kill_rest};
 
-// ---- pause, resume, update, checkpoint, pids ----
+// ---- pause, resume, update, checkpoint ----
 
 static void run_simple(struct op *op)
 {
@@ -176,71 +176,3 @@ static void done_checkpoint(struct op *op)
 
 const struct op_kind op_checkpoint = {"checkpoint", IN(RUNNING) | IN(PAUSED), false,
                                       NULL, run_checkpoint, done_checkpoint};
-
-static void run_pids(struct op *op)
-{
-    struct container *c = op->process->container;
-    struct tools t = tools_new(op);
-    int r = ocirt_ps(c->rt, c->id, t.o, &op->pids, &op->pid_count, t.e);
-    if (r < 0)
-        op_fail_runtime(op, "OCI runtime ps failed", r, t.e);
-    tools_free(&t);
-}
-
-// The ID of the exec with this number, packed as containerd's ProcessDetails; false: none.
-static bool exec_details(const struct container *c, pid_t pid, Pb__Any *any)
-{
-    Pb__ProcessDetails details = PB__PROCESS_DETAILS__INIT;
-    for (struct process *p = c->execs; p; p = p->next) {
-        if (p->pid != pid)
-            continue;
-        details.exec_id = p->exec_id;
-        any->value.data = malloc(protobuf_c_message_get_packed_size(&details.base) + 1);
-        if (!any->value.data)
-            return false;
-        any->value.len = protobuf_c_message_pack(&details.base, any->value.data);
-        any->type_url = (char *)"containerd.runc.v1.ProcessDetails";
-        return true;
-    }
-    return false;
-}
-
-static void done_pids(struct op *op)
-{
-    if (op->code) {
-        call_fail(op->call, op->code, "%s", op->error);
-        return;
-    }
-    size_t n = op->pid_count;
-    Pb__PidsResponse response = PB__PIDS_RESPONSE__INIT;
-    Pb__ProcessInfo *infos = calloc(n + 1, sizeof(*infos)),
-                    **pointers = calloc(n + 1, sizeof(void *));
-    Pb__Any *details = calloc(n + 1, sizeof(*details));
-    if (infos && pointers && details) {
-        for (size_t i = 0; i < n; i++) {
-            pb__process_info__init(&infos[i]);
-            pb__any__init(&details[i]);
-            infos[i].pid = (uint32_t)op->pids[i];
-            if (exec_details(op->process->container, op->pids[i], &details[i]))
-                infos[i].info = &details[i];
-            pointers[i] = &infos[i];
-        }
-        response.n_processes = n;
-        response.processes = pointers;
-        call_reply(op->call, &response.base);
-    } else {
-        call_fail(op->call, RPC_EXHAUSTED, "out of memory");
-    }
-    for (size_t i = 0; details && infos && pointers && i < n; i++)
-        free(details[i].value.data);
-    free(infos);
-    free(pointers);
-    free(details);
-}
-
-const struct op_kind op_pids = {"list the processes of",
-                                IN(CREATED) | IN(RUNNING) | IN(PAUSED),
-                                false,
-                                NULL,
-                                run_pids,
-                                done_pids};

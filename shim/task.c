@@ -274,6 +274,7 @@ static void free_op(struct op *op)
         pb__checkpoint_options__free_unpacked(op->checkpoint, NULL);
     free(op->text);
     free(op->pids);
+    free(op->execs);
     free(op);
 }
 

@@ -77,6 +77,13 @@ struct container {
 
 // ---- Operations ----
 
+// An exec that runs, for Pids.
+struct exec_pid {
+    pid_t told;  // by Start
+    pid_t guest; // told is a proxy's: its number within the container
+    pid_t host;  // of the process that runs its code; 0: not known
+};
+
 struct op {
     struct job job; // first
     struct op *next;
@@ -96,6 +103,9 @@ struct op {
     pid_t pid;
     pid_t *pids;
     size_t pid_count;
+    struct exec_pid *execs;
+    size_t exec_count;
+    bool has_proxies;
 };
 
 struct op_kind {
