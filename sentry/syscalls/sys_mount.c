@@ -52,8 +52,8 @@ static int do_mount(const struct mount_args *m, u32 flags, const struct path *at
         return mount_remount(at, flags, m->options);
     if (flags & (MS_BIND | MS_MOVE))
         return mount_from(m, flags, at);
-    if (flags & MS_PROPAGATION) // one namespace: nothing propagates
-        return at->dentry == at->mount->root ? 0 : -EINVAL;
+    if (flags & MS_PROPAGATION)
+        return mount_set_propagation(at, flags);
     return mount_fs(m, flags, at);
 }
 

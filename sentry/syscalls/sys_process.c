@@ -19,6 +19,7 @@
 #include "sentry/syscalls/sys_kernel.h"
 #include "sentry/syscalls/usage.h"
 #include "sentry/vfs/fdtable.h"
+#include "sentry/vfs/mount.h"
 #include "sentry/vfs/path.h"
 
 long sys_fork(struct task *t, const u64 a[6])
@@ -494,7 +495,7 @@ long sys_unshare(struct task *t, const u64 a[6])
                  CLONE_NEWNET | CLONE_NEWCGROUP | CLONE_NEWTIME;
     if (f & ~(parts | spaces | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM))
         return -EINVAL;
-    if (f & spaces)
+    if ((f & spaces & ~(u64)CLONE_NEWNS) || (f & CLONE_NEWNS && !task_capable(t, 21)))
         return (f & CLONE_NEWUSER) || !task_capable(t, 21) ? -EPERM : -EINVAL;
     if ((f & (CLONE_THREAD | CLONE_SIGHAND | CLONE_VM)) && t->process->thread_count > 1)
         return -EINVAL;
@@ -502,10 +503,19 @@ long sys_unshare(struct task *t, const u64 a[6])
     struct fs_context *fs = NULL;
     if ((f & CLONE_FILES) && !(files = fdtable_dup(t->files)))
         return -ENOMEM;
-    if ((f & CLONE_FS) && !(fs = fs_context_dup(t->fs))) {
+    if ((f & (CLONE_FS | CLONE_NEWNS)) && !(fs = fs_context_dup(t->fs))) {
         fdtable_unref(files);
         return -ENOMEM;
     }
+    struct mount_ns *mounts;
+    int r = f & CLONE_NEWNS ? mount_ns_copy(fs->ns, fs->ns->owner, fs, &mounts) : 0;
+    if (r) {
+        fs_context_unref(fs);
+        fdtable_unref(files);
+        return r;
+    }
+    if (f & CLONE_NEWNS)
+        mount_ns_unref(mounts); // held by fs
     if (f & CLONE_SYSVSEM) {
         sem_undo_leave(t->sem_undo);
         t->sem_undo = NULL;

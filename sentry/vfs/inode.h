@@ -239,6 +239,7 @@ enum super_flag {
     SUPER_NO_DEV_NODES = 4,
     SUPER_NO_XATTR_USER = 8, // no user.* attributes
     SUPER_BRIEF = 16,        // its names are cheap to make and soon mean nothing (/proc/PID): few unused ones are kept
+    SUPER_BINDABLE = 32,     // its files may be bound though no namespace holds its mount (nsfs)
 };
 
 struct super {

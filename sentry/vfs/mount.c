@@ -5,9 +5,7 @@
 #include <sys/mount.h>
 
 #include "sentry/arena/arena.h"
-#include "sentry/vfs/vfs.h"
-
-#define MOUNT_EXPIRED 0x40000000u // umount2(2) with MNT_EXPIRE was here and nobody since
+#include "sentry/vfs/mount_impl.h"
 
 static struct mount **bucket_of(const struct mount *m, const struct dentry *d)
 {
@@ -25,9 +23,7 @@ struct mount *mount_find(const struct mount *m, const struct dentry *d)
 
 // ---- life --------------------------------------------------------------------------------------
 
-// Takes over the references to sb and root, also on failure.
-static struct mount *mount_create(struct super *sb, struct dentry *root, const char *source,
-                                  u32 flags)
+struct mount *mount_create(struct super *sb, struct dentry *root, const char *source, u32 flags)
 {
     struct mount *m = arena_alloc(sizeof(*m));
     char *text = arena_strdup(source);
@@ -49,6 +45,11 @@ static struct mount *mount_create(struct super *sb, struct dentry *root, const c
     m->root = root;
     m->source = text;
     list_init(&m->ns_node);
+    list_init(&m->kids);
+    list_init(&m->sibling);
+    list_init(&m->peers);
+    list_init(&m->slaves);
+    list_init(&m->slave_node);
     return m;
 }
 
@@ -77,14 +78,46 @@ struct mount *mount_ref(struct mount *m)
     return m;
 }
 
+// Those that are still on a mount whose last reference has gone belong to it. The chain of those to be let go.
+static struct mount *orphans_of(struct mount *m)
+{
+    struct mount *kid, *tmp, *chain = NULL;
+    if (list_empty(&m->kids))
+        return NULL;
+    tree_write_lock();
+    list_for_each_safe(kid, tmp, &m->kids, sibling) {
+        mount_unlink(kid, &kid->left);
+        kid->marks &= ~(u32)MOUNT_CONNECTED;
+        kid->chain = chain;
+        chain = kid;
+    }
+    tree_write_unlock();
+    return chain;
+}
+
 void mount_unref(struct mount *m)
 {
     if (!m || !ref_put(&m->ref))
         return;
-    dentry_unref(m->root);
-    super_release(m->sb);
-    arena_free(m->source);
-    arena_free(m);
+    m->chain = NULL;
+    while (m) {
+        struct mount *dead = m, *next;
+        m = dead->chain;
+        for (struct mount *kid = orphans_of(dead); kid; kid = next) {
+            struct dentry *point = kid->left.dentry; // their parent was not counted
+            next = kid->chain;
+            kid->left = (struct path){NULL, NULL};
+            if (ref_put(&kid->ref)) {
+                kid->chain = m;
+                m = kid;
+            }
+            dentry_unref(point);
+        }
+        dentry_unref(dead->root);
+        super_release(dead->sb);
+        arena_free(dead->source);
+        arena_free(dead);
+    }
 }
 
 struct vfs *vfs_new(void)
@@ -93,6 +126,7 @@ struct vfs *vfs_new(void)
     if (!v)
         return NULL;
     vfs = v;
+    waitq_init(&v->mount_changes);
     if (dentry_cache_init(v) || anon_super_init(v))
         return NULL;
     struct inode *i = inode_new(v->anon, INODE_ANON, 1, S_IFDIR | 0500, 0, 0);
@@ -108,8 +142,7 @@ void vfs_attach(struct vfs *v)
     vfs = v;
 }
 
-// A mount of a new superblock of type fs.
-static int mount_make(u16 fs, const struct mount_request *q, struct mount **ret)
+int mount_make(u16 fs, const struct mount_request *q, struct mount **ret)
 {
     const struct fs_type *type = fs < FS_KINDS ? fs_type_table[fs] : NULL;
     struct super *sb;
@@ -126,35 +159,45 @@ static int mount_make(u16 fs, const struct mount_request *q, struct mount **ret)
 
 // ---- the tree; held for writing ----------------------------------------------------------------
 
-static void enter_ns(struct mount *m, struct mount_ns *ns)
+struct waitq *mount_changes(void)
+{
+    return &vfs->mount_changes;
+}
+
+void mount_ns_changed(struct mount_ns *ns)
+{
+    __atomic_store_n(&ns->seq, ns->seq + 1, __ATOMIC_RELEASE);
+    waitq_wake(&vfs->mount_changes, 0xa); // PRI | ERR
+}
+
+void mount_enter(struct mount *m, struct mount_ns *ns)
 {
     m->ns = ns;
     list_push(&ns->mounts, &m->ns_node);
     ns->count++;
-    ns->seq++;
+    mount_ns_changed(ns);
 }
 
-static void leave_ns(struct mount *m)
+void mount_leave(struct mount *m)
 {
     list_remove(&m->ns_node);
     m->ns->count--;
-    m->ns->seq++;
+    mount_ns_changed(m->ns);
     m->ns = NULL;
 }
 
-static void link_at(struct mount *m, const struct path *at)
+void mount_link(struct mount *m, struct mount *parent, struct dentry *point)
 {
-    m->parent = mount_ref(at->mount);
-    m->point = dentry_ref(at->dentry);
-    m->point->mounts++;
-    m->parent->children++;
-    struct mount **b = bucket_of(m->parent, m->point);
+    m->parent = mount_ref(parent);
+    m->point = dentry_ref(point);
+    point->mounts++;
+    list_push(&parent->kids, &m->sibling);
+    struct mount **b = bucket_of(parent, point);
     m->hash_next = *b;
     *b = m;
 }
 
-// Takes it off its parent; the references to where it was are the caller's (*ret).
-static void unlink_from(struct mount *m, struct path *ret)
+void mount_unlink(struct mount *m, struct path *ret)
 {
     struct mount **p = bucket_of(m->parent, m->point);
     while (*p != m)
@@ -162,13 +205,41 @@ static void unlink_from(struct mount *m, struct path *ret)
     *p = m->hash_next;
     m->hash_next = NULL;
     m->point->mounts--;
-    m->parent->children--;
+    list_remove(&m->sibling);
     *ret = (struct path){m->parent, m->point};
     m->parent = NULL;
     m->point = NULL;
 }
 
-static void follow_locked(struct path *p)
+struct mount *mount_next(const struct mount *m, const struct mount *top)
+{
+    if (!list_empty(&m->kids))
+        return list_first(&m->kids, struct mount, sibling);
+    for (; m != top; m = m->parent)
+        if (m->sibling.next != &m->parent->kids)
+            return list_entry(m->sibling.next, struct mount, sibling);
+    return NULL;
+}
+
+u32 mount_tree_size(const struct mount *top)
+{
+    u32 n = 0;
+    for (const struct mount *m = top; m; m = mount_next(m, top))
+        n++;
+    return n;
+}
+
+bool mount_is_below(const struct mount *m, const struct mount *top)
+{
+    for (;; m = m->parent) {
+        if (m == top)
+            return true;
+        if (!m->parent || m->parent == m)
+            return false;
+    }
+}
+
+void mount_follow(struct path *p)
 {
     struct mount *m;
     while (p->dentry->mounts && (m = mount_find(p->mount, p->dentry)))
@@ -181,351 +252,80 @@ void path_follow_mounts(struct path *p)
         return;
     struct path old = *p;
     tree_read_lock();
-    follow_locked(p);
+    mount_follow(p);
     path_ref(p);
     tree_read_unlock();
     path_put(&old);
 }
 
-// Attaches a new mount (its reference becomes the tree's) on top of what is at `at`.
-static int attach_locked(struct mount *m, const struct path *at)
+bool mount_is_mine(const struct mount *m)
 {
-    struct path top = *at;
-    follow_locked(&top);
-    struct mount_ns *ns = top.mount->ns;
-    if (!ns)
-        return -EINVAL; // the place is not in any namespace any more
-    if (top.dentry->deleted)
-        return -ENOENT;
-    if (ns->count >= MOUNT_MAX)
-        return -ENOSPC;
-    if (inode_is_dir(top.dentry->inode) != inode_is_dir(m->root->inode))
-        return -ENOTDIR;
-    link_at(m, &top);
-    enter_ns(m, ns);
+    return m->ns && m->ns == fs_context_current()->ns;
+}
+
+// ---- copies ------------------------------------------------------------------------------------
+
+static struct mount *copy_one(struct mount *m, struct dentry *root, u32 flags)
+{
+    struct mount *c = mount_create(super_ref(m->sb), dentry_ref(root), m->source, m->flags);
+    if (!c)
+        return NULL;
+    c->flags = m->flags;
+    if ((flags & COPY_SLAVE) || ((flags & COPY_SHARED_TO_SLAVE) && m->group)) {
+        mount_make_slave_of(c, m);
+        if (flags & COPY_MAKE_SHARED)
+            c->group = mount_new_group();
+    } else if (!(flags & COPY_PRIVATE)) {
+        if (m->group)
+            mount_join_peers(c, m);
+        if (m->master)
+            mount_make_slave_of(c, m->master);
+        c->outer_master = m->outer_master;
+    }
+    return c;
+}
+
+static bool stands_for_ns(const struct mount *m)
+{
+    return nsfs_mount_ns && nsfs_mount_ns(m->root->inode);
+}
+
+static int copy_below(struct mount *top, struct dentry *root, u32 flags)
+{
+    for (struct mount *m = mount_next(top, top); m; m = mount_next(m, top)) {
+        struct mount *parent = m->parent->copy;
+        m->copy = NULL;
+        if (!parent || (m->parent == top && !dentry_is_ancestor(root, m->point)))
+            continue;
+        if ((m->flags & MOUNT_UNBINDABLE) && !(flags & COPY_UNBINDABLE)) {
+            if (m->flags & MOUNT_LOCKED)
+                return -EPERM;
+            continue;
+        }
+        if (stands_for_ns(m))
+            continue;
+        m->copy = copy_one(m, m->root, flags);
+        if (!m->copy)
+            return -ENOMEM;
+        mount_link(m->copy, parent, m->point);
+    }
     return 0;
 }
 
-static int attach(struct mount *m, const struct path *at)
+int mount_copy_tree(struct mount *m, struct dentry *root, u32 flags, struct mount **ret,
+                    struct mount_bin *bin)
 {
-    tree_write_lock();
-    int r = attach_locked(m, at);
-    tree_write_unlock();
+    struct mount *c = copy_one(m, root, flags);
+    if (!c)
+        return -ENOMEM;
+    m->copy = c;
+    int r = flags & COPY_RECURSIVE ? copy_below(m, root, flags) : 0;
     if (r)
-        mount_unref(m);
+        mount_discard(c, bin);
+    else
+        *ret = c;
     return r;
 }
-
-// ---- namespaces --------------------------------------------------------------------------------
-
-int mount_ns_new(u16 fs, const struct mount_request *q, struct mount_ns **ret)
-{
-    struct mount_ns *ns = arena_alloc(sizeof(*ns));
-    struct mount *m;
-    if (!ns)
-        return -ENOMEM;
-    ref_init(&ns->ref);
-    list_init(&ns->mounts);
-    waitq_init(&ns->queue);
-    int r = mount_make(fs, q, &m);
-    if (r) {
-        arena_free(ns);
-        return r;
-    }
-    tree_write_lock();
-    m->parent = m;
-    ns->root = m;
-    enter_ns(m, ns);
-    tree_write_unlock();
-    *ret = ns;
-    return 0;
-}
-
-struct mount_ns *mount_ns_ref(struct mount_ns *ns)
-{
-    ref_get(&ns->ref);
-    return ns;
-}
-
-void mount_ns_unref(struct mount_ns *ns)
-{
-    if (!ns || !ref_put(&ns->ref))
-        return;
-    // Leaves before what they are on: the list is in the order of mounting.
-    while (!list_empty(&ns->mounts)) {
-        struct mount *m = list_last(&ns->mounts, struct mount, ns_node);
-        struct path at = {NULL, NULL};
-        tree_write_lock();
-        leave_ns(m);
-        if (m->parent != m)
-            unlink_from(m, &at);
-        else
-            m->parent = NULL;
-        tree_write_unlock();
-        path_put(&at);
-        mount_unref(m);
-    }
-    arena_free(ns);
-}
-
-void mount_ns_root(struct mount_ns *ns, struct path *ret)
-{
-    tree_read_lock();
-    *ret = (struct path){ns->root, ns->root->root};
-    follow_locked(ret);
-    path_ref(ret);
-    tree_read_unlock();
-}
-
-// ---- mounting ----------------------------------------------------------------------------------
-
-int mount_new_at(u16 fs, const struct mount_request *q, const struct path *at)
-{
-    struct mount *m;
-    int r = mount_make(fs, q, &m);
-    return r ? r : attach(m, at);
-}
-
-int mount_super_at(struct super *sb, const char *source, u32 flags, const struct path *at)
-{
-    struct mount *m = mount_create(super_ref(sb), dentry_ref(sb->root), source, flags);
-    return m ? attach(m, at) : -ENOMEM;
-}
-
-static struct mount *mount_clone(struct mount *m, struct dentry *root)
-{
-    return mount_create(super_ref(m->sb), dentry_ref(root), m->source, m->flags);
-}
-
-// Copies the mounts below `from` onto the copy of its mount; held for writing.
-static int bind_children(const struct path *from, struct mount *top)
-{
-    struct mount_ns *ns = from->mount->ns;
-    struct mount *last = list_entry(top->ns_node.prev, struct mount, ns_node), *m;
-    int r = 0;
-    if (top->ns != ns)
-        last = list_last(&ns->mounts, struct mount, ns_node);
-    from->mount->copy = top;
-    list_for_each(m, &ns->mounts, ns_node) {
-        struct mount *parent = m->parent ? m->parent->copy : NULL;
-        if (m != from->mount && m->parent != m && parent &&
-            dentry_is_ancestor(parent->root, m->point)) {
-            struct mount *c = mount_clone(m, m->root);
-            struct path at = {parent, m->point};
-            r = !c ? -ENOMEM : top->ns->count >= MOUNT_MAX ? -ENOSPC : 0;
-            if (r) {
-                if (c)
-                    mount_unref(c);
-                break;
-            }
-            link_at(c, &at);
-            enter_ns(c, top->ns);
-            m->copy = c;
-        }
-        if (m == last)
-            break;
-    }
-    list_for_each(m, &ns->mounts, ns_node)
-        m->copy = NULL;
-    return r;
-}
-
-int mount_bind(const struct path *from, const struct path *at, bool recursive)
-{
-    if (!from->mount->ns)
-        return -EINVAL;
-    struct mount *m = mount_clone(from->mount, from->dentry);
-    if (!m)
-        return -ENOMEM;
-    tree_write_lock();
-    int r = attach_locked(m, at);
-    bool attached = !r;
-    if (!r && recursive)
-        r = bind_children(from, m);
-    tree_write_unlock();
-    if (!attached)
-        mount_unref(m);
-    return r;
-}
-
-static bool mount_is_below(const struct mount *m, const struct mount *top)
-{
-    for (;; m = m->parent) {
-        if (m == top)
-            return true;
-        if (!m->parent || m->parent == m)
-            return false;
-    }
-}
-
-int mount_move(const struct path *from, const struct path *at)
-{
-    struct mount *m = from->mount;
-    struct path old = {NULL, NULL}, top = *at;
-    int r = 0;
-    tree_write_lock();
-    follow_locked(&top);
-    if (from->dentry != m->root || !m->ns || m->parent == m || !top.mount->ns)
-        r = -EINVAL;
-    else if (mount_is_below(top.mount, m))
-        r = -ELOOP;
-    else if (inode_is_dir(top.dentry->inode) != inode_is_dir(m->root->inode))
-        r = -ENOTDIR;
-    if (!r) {
-        unlink_from(m, &old);
-        link_at(m, &top);
-        m->ns->seq++;
-    }
-    tree_write_unlock();
-    path_put(&old);
-    return r;
-}
-
-int mount_remount(const struct path *at, u32 flags, const char *options)
-{
-    struct mount *m = at->mount;
-    if (at->dentry != m->root)
-        return -EINVAL;
-    if (!(flags & MS_BIND)) {
-        const struct fs_type *type = fs_type_table[m->sb->fs];
-        int r = type->remount ? type->remount(m->sb, options) : 0;
-        if (r)
-            return r;
-        if (flags & MS_RDONLY)
-            __atomic_fetch_or(&m->sb->flags, SUPER_READONLY, __ATOMIC_RELAXED);
-        else
-            __atomic_fetch_and(&m->sb->flags, ~(u32)SUPER_READONLY, __ATOMIC_RELAXED);
-    }
-    u32 mine = flags & MOUNT_FLAGS_MASK;
-    if (!(mine & (MOUNT_NOATIME | MOUNT_NODIRATIME | MOUNT_STRICTATIME | MOUNT_RELATIME)))
-        mine |= m->flags & (MOUNT_NOATIME | MOUNT_NODIRATIME | MOUNT_STRICTATIME | MOUNT_RELATIME);
-    tree_write_lock();
-    m->flags = mine;
-    if (m->ns)
-        m->ns->seq++;
-    tree_write_unlock();
-    return 0;
-}
-
-// ---- unmounting --------------------------------------------------------------------------------
-
-// Detaches `m` and all that is on it. What is to be released is chained by `copy`. Held for writing.
-static struct mount *detach_tree(struct mount *m)
-{
-    struct mount_ns *ns = m->ns;
-    struct mount *x, *tmp, *chain = NULL;
-    // Parents stay set until release_chain, so that the order of the list does not matter.
-    list_for_each_safe(x, tmp, &ns->mounts, ns_node) {
-        if (!mount_is_below(x, m))
-            continue;
-        leave_ns(x);
-        x->copy = chain;
-        chain = x;
-    }
-    return chain;
-}
-
-static void release_chain(struct mount *chain)
-{
-    while (chain) {
-        struct mount *m = chain;
-        struct path at;
-        chain = m->copy;
-        tree_write_lock();
-        m->copy = NULL;
-        unlink_from(m, &at);
-        tree_write_unlock();
-        path_put(&at);
-        mount_unref(m);
-    }
-}
-
-int mount_umount(const struct path *at, u32 flags)
-{
-    struct mount *m = at->mount, *chain = NULL;
-    if (at->dentry != m->root)
-        return -EINVAL;
-    if ((flags & MNT_EXPIRE) && (flags & (MNT_FORCE | MNT_DETACH)))
-        return -EINVAL;
-    int r = 0;
-    tree_write_lock();
-    if (!m->ns)
-        r = -EINVAL;
-    else if (m->parent == m)
-        r = -EBUSY;
-    else if (!(flags & MNT_DETACH) && (m->children || ref_read(&m->ref) > 2))
-        r = -EBUSY; // more than the tree's reference and the caller's
-    else if ((flags & MNT_EXPIRE) && !(m->flags & MOUNT_EXPIRED)) {
-        m->flags |= MOUNT_EXPIRED;
-        r = -EAGAIN;
-    }
-    if (!r)
-        chain = detach_tree(m);
-    tree_write_unlock();
-    release_chain(chain);
-    return r;
-}
-
-struct root_change {
-    struct path from, to;
-};
-
-static void move_root(struct fs_context *c, void *arg)
-{
-    struct root_change *change = arg;
-    struct path *paths[] = {&c->root, &c->cwd};
-    for (u32 i = 0; i < array_size(paths); i++) {
-        if (!path_equal(paths[i], &change->from))
-            continue;
-        path_ref(&change->to);
-        path_put(paths[i]); // never the last: the tree and the caller hold it
-        *paths[i] = change->to;
-    }
-}
-
-int mount_pivot_root(const struct path *new_root, const struct path *put_old)
-{
-    struct path root, new_at = {NULL, NULL}, old_at = {NULL, NULL};
-    struct fs_context *fs = fs_context_current();
-    fs_context_get_root(fs, &root);
-    struct mount *new = new_root->mount, *old = root.mount;
-    int r = 0;
-    tree_write_lock();
-    struct mount_ns *ns = old->ns;
-    if (new == old || put_old->mount == old)
-        r = -EBUSY;
-    else if (new_root->dentry != new->root || root.dentry != old->root || !ns || new->ns != ns ||
-             new->parent == new || !mount_is_below(new, old))
-        r = -EINVAL;
-    else if (!inode_is_dir(new->root->inode) || !inode_is_dir(put_old->dentry->inode))
-        r = -ENOTDIR;
-    else if (!mount_is_below(put_old->mount, new) ||
-             (put_old->mount == new && !dentry_is_ancestor(new->root, put_old->dentry)))
-        r = -EINVAL;
-    if (!r) {
-        unlink_from(new, &new_at);
-        if (old->parent == old) {
-            new->parent = new;
-            ns->root = new;
-        } else {
-            unlink_from(old, &old_at);
-            link_at(new, &old_at);
-        }
-        struct path top = *put_old;
-        if (!path_equal(&top, new_root))
-            follow_locked(&top);
-        link_at(old, &top);
-        ns->seq++;
-        struct root_change change = {root, {new, new->root}};
-        fs_context_for_each(move_root, &change);
-    }
-    tree_write_unlock();
-    path_put(&new_at);
-    path_put(&old_at);
-    path_put(&root);
-    return r;
-}
-
 // ---- for the boot code -------------------------------------------------------------------------
 
 int mount_mask_path(const char *path, const struct path *null)

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "sentry/vfs/vfs.h"
+#include "sentry/vfs/mount_impl.h"
 
 #define LINE_MAX_SIZE (3 * PATH_SIZE_MAX)
 
@@ -51,6 +51,7 @@ static void put_flags(struct line *l, u32 flags)
         {MOUNT_NOSUID, ",nosuid"},         {MOUNT_NODEV, ",nodev"},
         {MOUNT_NOEXEC, ",noexec"},         {MOUNT_NOATIME, ",noatime"},
         {MOUNT_NODIRATIME, ",nodiratime"}, {MOUNT_RELATIME, ",relatime"},
+        {MOUNT_NOSYMFOLLOW, ",nosymfollow"},
     };
     put_text(l, flags & MOUNT_READONLY ? "ro" : "rw");
     for (u32 i = 0; i < array_size(names); i++)
@@ -66,10 +67,33 @@ static void put_super_options(struct line *l, struct super *sb)
     put(l, buf, min(n, (u32)sizeof(buf)));
 }
 
+// after: a character, or 0.
 static void put_number(struct line *l, u64 n, char after)
 {
     char buf[24];
-    put(l, buf, (u32)snprintf(buf, sizeof(buf), "%llu%c", (unsigned long long)n, after));
+    int size = snprintf(buf, sizeof(buf), "%llu%c", (unsigned long long)n, after);
+    put(l, buf, (u32)size - !after);
+}
+
+// The optional fields of mountinfo.
+static void put_propagation(struct line *l, const struct mount *m, const struct path *root)
+{
+    u32 master = m->master ? m->master->group : m->outer_master;
+    u32 from = m->master ? mount_dominating_group(m, root) : 0;
+    if (m->group) {
+        put_text(l, " shared:");
+        put_number(l, m->group, 0);
+    }
+    if (master) {
+        put_text(l, " master:");
+        put_number(l, master, 0);
+    }
+    if (from && from != master) {
+        put_text(l, " propagate_from:");
+        put_number(l, from, 0);
+    }
+    if (m->flags & MOUNT_UNBINDABLE)
+        put_text(l, " unbindable");
 }
 
 // One mount; tree held. False: not visible from root.
@@ -118,6 +142,7 @@ static bool format_one(struct mount *m, const struct path *root, enum mount_form
     put_escaped(l, point);
     put_text(l, " ");
     put_flags(l, m->flags);
+    put_propagation(l, m, root);
     put_text(l, " - ");
     put_text(l, type);
     put_text(l, " ");

@@ -47,7 +47,7 @@ static int may_delete(struct inode *dir, const struct dentry *d, bool want_dir)
         return -ENOTDIR;
     if (!want_dir && inode_is_dir(victim))
         return -EISDIR;
-    return d->mounts ? -EBUSY : 0;
+    return mount_point_busy((struct dentry *)d);
 }
 
 // ---- creating ----------------------------------------------------------------------------------
@@ -277,6 +277,8 @@ int vfs_unlinkat(int dirfd, const char *name, u32 flags)
             struct dentry *d = NULL;
             r = remove_locked(&dir, &last, want_dir, &d);
             mutex_unlock(&dir.dentry->inode->lock);
+            if (!r)
+                mount_detach_at(d);
             dentry_unref(d);
         }
     }
@@ -465,6 +467,8 @@ static int rename_looked_up(struct rename *n)
     if (!r)
         r = rename_locked(n);
     unlock_pair(&n->old_dir, &n->new_dir);
+    if (!r && !(n->flags & RENAME_EXCHANGE))
+        mount_detach_at(n->new);
     dentry_unref(n->old);
     dentry_unref(n->new);
     return r;

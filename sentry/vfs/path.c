@@ -105,7 +105,7 @@ static int build(const struct path *p, const struct path *root, struct text *t)
         r = prepend(t, " (deleted)", 10);
     while (!r && !(m == root->mount && d == root->dentry)) {
         if (d == m->root || d->parent == d) {
-            if (m->parent && m->parent != m) {
+            if (m->ns && m->parent && m->parent != m) {
                 d = m->point;
                 m = m->parent;
                 continue;

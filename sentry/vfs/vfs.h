@@ -20,6 +20,9 @@ struct vfs {
     u32 brief_count;
     struct list brief; // the same of SUPER_BRIEF
     struct mount *mounts[MOUNT_BUCKETS];
+    u32 next_group, spread_mark;
+    u64 ns_serial;
+    struct waitq mount_changes; // lives for ever
     u32 next_mount_id;  // atomic
     u32 next_dev_minor; // atomic
     struct super *anon;

@@ -115,7 +115,7 @@ static int step_dotdot(struct walk *w)
         struct mount *m = w->cur.mount;
         if (w->cur.dentry != m->root)
             break;
-        if (!m->parent || m->parent == m)
+        if (!m->ns || !m->parent || m->parent == m)
             return scoped ? -EXDEV : 0; // moved out of its scope meanwhile
         if (w->flags & LOOKUP_NO_XDEV)
             return -EXDEV;
@@ -153,7 +153,7 @@ static int enter_text(struct walk *w, const char *text)
 
 static int follow_link(struct walk *w, struct inode *link)
 {
-    if (w->flags & LOOKUP_NO_SYMLINKS)
+    if ((w->flags & LOOKUP_NO_SYMLINKS) || unlikely(w->cur.mount->flags & MOUNT_NOSYMFOLLOW))
         return -ELOOP;
     if (w->link_count == WALK_LINKS_MAX)
         return -ELOOP;

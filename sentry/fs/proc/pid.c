@@ -326,12 +326,12 @@ int proc_show_mountstats(struct pseudo_ctx *x, struct text *out)
 // /proc/mounts is ready for POLLPRI|POLLERR when mounts have changed since the file was read or polled.
 static struct waitq *mounts_queue(struct file *f)
 {
-    return &container_current()->mounts->queue;
+    return mount_changes();
 }
 
 static u32 mounts_ready(struct file *f)
 {
-    u32 seq = __atomic_load_n(&container_current()->mounts->seq, __ATOMIC_ACQUIRE);
+    u32 seq = __atomic_load_n(&fs_context_current()->ns->seq, __ATOMIC_ACQUIRE);
     u32 seen = (u32)f->priv_word;
     u32 ready = 0x41; // IN | RDNORM
     f->priv_word = (u64)seq | 1ull << 32;
