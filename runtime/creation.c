@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/activation.h"
 #include "runtime/client.h"
 #include "runtime/cmd/cmd.h"
 #include "runtime/destroy.h"
@@ -229,8 +230,12 @@ int creation_make(struct creation *c, struct error *e)
         .rootfs = c->rootfs, .root_shared = c->root_shared, .overlay = c->overlay,
         .overlay_all = c->overlay_all, .snapshot = c->snapshot, .stdio = {0, 1, 2},
         .controlling_tty = -1, .listen_fd = -1, .foreground = c->foreground,
+        .passed_count = c->passed_count, .listen_pid = c->listen_pid,
     };
-    int r = container_create(&c->container, c->globals->root, c->id, c->bundle, c->rootfs, e);
+    int r = activation_check(c->passed_count, e);
+    if (r < 0)
+        return r;
+    r = container_create(&c->container, c->globals->root, c->id, c->bundle, c->rootfs, e);
     if (r < 0)
         return r;
     c->claimed = true;

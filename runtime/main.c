@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "runtime/activation.h"
 #include "runtime/cmd/cmd.h"
 #include "runtime/log.h"
 #include "runtime/rootless.h"
@@ -155,6 +156,7 @@ int main(int argc, char **argv)
     struct globals g = {.directfs = true};
     static struct error e;
 
+    activation_begin();
     open_standard_fds();
     signal(SIGPIPE, SIG_IGN);
     int r = argc > 0 ? run_command(&g, argv + 1, &e) : -EINVAL;

@@ -12,11 +12,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "runtime/activation.h"
 #include "runtime/client.h"
 #include "runtime/foreground.h"
 #include "runtime/log.h"
 #include "runtime/pidfile.h"
 #include "runtime/proxy.h"
+
+#define FIRST_PASSED 4 // in the list of descriptors, after the message and stdio
 
 struct session {
     const struct process *p;
@@ -50,12 +53,13 @@ static int open_console(struct session *s, struct error *e)
     return min(s->slave, 0);
 }
 
-// The message of role BOOT_EXEC in a memory file.
-static int message_file(const struct session *s, struct error *e)
+// The message of role BOOT_EXEC in a memory file. `places`: of what is passed, in the list of descriptors.
+static int message_file(const struct session *s, const s32 *places, struct error *e)
 {
     struct boot_message m = {
         .role = BOOT_EXEC, .id = s->p->container->id, .process = s->p->spec->process,
         .stdio = {1, 2, 3}, // places in the list of descriptors
+        .passed = (s32 *)(uintptr_t)places, .passed_count = s->p->passed_count,
     };
     void *buf;
     size_t size;
@@ -80,14 +84,21 @@ static int message_file(const struct session *s, struct error *e)
 static int start(struct session *s, struct error *e)
 {
     struct control_message answer, m = {.type = CONTROL_EXEC, .flags = CONTROL_TIED};
-    int file = message_file(s, e);
-    if (file < 0)
-        return file;
-    int fds[] = {file, 0, 1, 2};
-    for (int i = 1; s->slave >= 0 && i < 4; i++)
+    int fds[FIRST_PASSED + BOOT_PASSED_MAX] = {-1, 0, 1, 2}, count = (int)s->p->passed_count;
+    s32 places[BOOT_PASSED_MAX];
+    for (int i = 0; i < count; i++) {
+        places[i] = FIRST_PASSED + i;
+        fds[FIRST_PASSED + i] = ACTIVATION_FIRST + i;
+    }
+    for (int i = 1; s->slave >= 0 && i < FIRST_PASSED; i++)
         fds[i] = s->slave;
-    int r = client_ask(&s->client, &m, fds, array_size(fds), &answer, e);
-    close(file);
+    fds[0] = message_file(s, places, e);
+    if (fds[0] < 0)
+        return fds[0];
+    int r = client_ask(&s->client, &m, fds, FIRST_PASSED + (u32)count, &answer, e);
+    close(fds[0]);
+    for (int i = 0; i < count; i++)
+        close(ACTIVATION_FIRST + i);
     if (r < 0 && answer.type && answer.text[0])
         return error_set(e, r, "%s", answer.text);
     if (r < 0)

@@ -11,6 +11,7 @@ struct process {
     const struct container *container;
     const struct spec *spec; // its `process` is what is run
     bool detach;
+    u32 passed_count; // descriptors that it gets beside stdio, from ACTIVATION_FIRST on; closed here then
     const char *console_socket, *pid_file, *internal_pid_file, *pidfd_socket; // NULL: none
 };
 

@@ -21,6 +21,8 @@ struct sandbox_config {
     bool overlay;       // writes to the root stay in memory
     bool overlay_all;   // ... and those to all other directories of the host
     int stdio[3];       // descriptors of the container's stdio
+    u32 passed_count;   // further ones, from ACTIVATION_FIRST on
+    bool listen_pid;    // some are a service manager's
     int controlling_tty; // terminal that the sentry's session gets; -1
     int listen_fd;      // control socket; -1
     const char *snapshot; // file to go on from; NULL

@@ -28,7 +28,8 @@ static void put(void *arg, s32 *fd)
 static int ask(struct setup *u, struct client *k, u64 seed, struct error *e)
 {
     struct control_message answer, m = {.type = CONTROL_CREATE};
-    struct list l = {pool_alloc(&u->pool, (u->boot.mount_count * 3 + 4) * sizeof(int)), 1};
+    u32 most = u->boot.mount_count * 3 + 4 + u->boot.passed_count;
+    struct list l = {pool_alloc(&u->pool, most * sizeof(int)), 1};
     void *buf;
     size_t size;
     m.values[CONTROL_SEED_NAME] = seed;

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "runtime/activation.h"
 #include "runtime/cmd/cmd.h"
 #include "runtime/mount_points.h"
 #include "runtime/mounts.h"
@@ -214,7 +215,8 @@ void setup_boot(struct setup *u, const struct cgroup *cgroup)
     b->gid_maps = spec->gid_maps, b->gid_map_count = spec->gid_map_count;
     b->features = (c->globals->directfs ? BOOT_DIRECTFS : 0) |
                   (c->foreground ? BOOT_DIE_WITH_PARENT : 0) |
-                  (c->globals->debug ? BOOT_TRAP_VIOLATION : 0);
+                  (c->globals->debug ? BOOT_TRAP_VIOLATION : 0) |
+                  (c->listen_pid ? BOOT_LISTEN_PID : 0);
     b->cgroup_path = "/";
     if (spec->resources.memory_limit > 0)
         b->memory_limit = (u64)spec->resources.memory_limit;
@@ -229,6 +231,10 @@ void setup_boot(struct setup *u, const struct cgroup *cgroup)
     b->cpu_quota = limits.quota, b->cpu_period = limits.period, b->cpu_weight = limits.weight;
     for (int i = 0; i < 3; i++)
         b->stdio[i] = setup_keep(u, c->stdio[i]);
+    b->passed = pool_alloc(&u->pool, (c->passed_count + 1) * sizeof(*b->passed));
+    for (u32 i = 0; i < c->passed_count; i++)
+        b->passed[i] = setup_keep(u, ACTIVATION_FIRST + (int)i);
+    b->passed_count = c->passed_count;
     b->listen_fd = c->listen_fd >= 0 ? setup_keep(u, c->listen_fd) : -1;
     b->snapshot_fd = c->snapshot ? setup_keep(u, open(c->snapshot, O_RDONLY | O_CLOEXEC)) : -1;
 }

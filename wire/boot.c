@@ -157,6 +157,13 @@ static void visit_idmap(struct codec *c, void *p)
                    (u64)m->host + m->size <= (1ull << 32));
 }
 
+static void visit_passed(struct codec *c, void *p)
+{
+    s32 *fd = p;
+    codec_fd(c, fd);
+    require(c, *fd >= 0);
+}
+
 static u32 visit_header(struct codec *c, u32 role)
 {
     u32 magic = BOOT_MAGIC;
@@ -227,6 +234,8 @@ static void visit_boot(struct codec *c, struct boot_message *m)
     visit_process(c, &m->process);
     for (int i = 0; i < 3; i++)
         codec_fd(c, &m->stdio[i]);
+    codec_list(c, (void **)&m->passed, &m->passed_count, sizeof(*m->passed), BOOT_PASSED_MAX,
+               visit_passed);
     if (m->role == BOOT_SENTRY || m->role == BOOT_CONTAINER)
         visit_container(c, m);
     if (m->role == BOOT_SENTRY)
@@ -288,6 +297,8 @@ void boot_each_fd(struct boot_message *m, void (*visit)(void *arg, s32 *fd), voi
 {
     for (int i = 0; i < 3; i++)
         visit(arg, &m->stdio[i]);
+    for (u32 i = 0; i < m->passed_count; i++)
+        visit(arg, &m->passed[i]);
     for (u32 i = 0; i < m->mount_count; i++) {
         visit(arg, &m->mounts[i].root_fd);
         visit(arg, &m->mounts[i].write_fd);

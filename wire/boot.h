@@ -9,7 +9,7 @@
 // Later messages go to a running sentry by its control connection (wire/control.h), which has no inherited
 // descriptors: there a number is a place in the list of descriptors that came along, and
 // boot_take_fds puts the sentry's own numbers in. A message of role BOOT_CONTAINER describes one more container; one of
-// BOOT_EXEC a process in a container, and of it only `id`, `process`, `features` and `stdio` are transmitted.
+// BOOT_EXEC a process in a container, and of it only `id`, `process`, `features`, `stdio` and `passed` are transmitted.
 //
 // Decoding validates in full: sizes, counts, that strings hold no NUL, that numbers are in range, that
 // every absolute path is absolute and clean, that the first mount is the root. What a decoded message says is
@@ -20,7 +20,7 @@
 #include "wire/codec.h"
 
 #define BOOT_MAGIC 0x746f6f62u // "boot"
-#define BOOT_VERSION 4
+#define BOOT_VERSION 5
 #define BOOT_SIZE_MAX (1u << 20)
 
 enum boot_role {
@@ -38,6 +38,7 @@ enum boot_role {
 #define BOOT_ENTRIES_MAX 4096 // devices, masked and read-only paths, sysctls
 #define BOOT_RLIMITS_MAX 16
 #define BOOT_FILTER_MAX 4096
+#define BOOT_PASSED_MAX 1024
 
 struct boot_rlimit {
     u32 resource; // RLIMIT_* of Linux, below 16
@@ -136,7 +137,8 @@ enum boot_strace { BOOT_STRACE_OFF, BOOT_STRACE_TEXT, BOOT_STRACE_JSON, BOOT_STR
 #define BOOT_AUTOSTART 4u       // start the container without waiting for CONTROL_START
 #define BOOT_TRAP_VIOLATION 8u  // a system call outside the jail is reported before the sentry dies
 #define BOOT_NO_REWRITE 16u     // platform: never rewrite system-call sites
-#define BOOT_FEATURES_ALL 31u
+#define BOOT_LISTEN_PID 32u     // the environment gets LISTEN_PID=, the process's pid in the container
+#define BOOT_FEATURES_ALL 63u
 
 struct boot_message {
     u32 role;       // enum boot_role; 0 is encoded as BOOT_SENTRY
@@ -174,6 +176,10 @@ struct boot_message {
     u64 cpu_weight;   // as cpu.weight has it; 0: not told
     // Descriptors (-1: none).
     s32 stdio[3];   // the container's stdin, stdout, stderr (terminal: the raw terminal)
+    // Descriptors of the host that the process gets as its 3, 4, ...: files, pipes, sockets (unix, inet), devices, and
+    // of the anonymous ones eventfd and timerfd. Never a directory: what lies beside it could be reached from it.
+    s32 *passed;
+    u32 passed_count;
     // BOOT_SENTRY only, as is what follows.
     s32 log_fd;     // log lines
     s32 strace_fd;  // --strace lines

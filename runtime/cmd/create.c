@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "runtime/activation.h"
 #include "runtime/cmd/create_options.h"
 #include "runtime/namespaces.h"
 #include "runtime/pod.h"
@@ -17,9 +18,22 @@ static const struct option options[] = {
 
 int create_options_check(const struct create_options *o, const char *id, struct error *e)
 {
-    if (o->preserve_fds)
-        return error_set(e, -ENOTSUP, "--preserve-fds is not supported yet");
-    return container_check_id(id, e);
+    int r = activation_check(o->preserve_fds, e);
+    return r < 0 ? r : container_check_id(id, e);
+}
+
+// Those of a service manager come first: it counts from ACTIVATION_FIRST too.
+static int take_descriptors(struct creation *c, struct spec *s, const struct create_options *o,
+                            struct error *e)
+{
+    int listening = activation_listen_fds(e);
+    if (listening < 0)
+        return listening;
+    if (listening)
+        activation_set_env(&s->pool, &s->process, (u32)listening);
+    c->listen_pid = listening > 0;
+    c->passed_count = (u32)listening + (u32)o->preserve_fds;
+    return 0;
 }
 
 int create_options_load(struct creation *c, struct bundle *b, const struct create_options *o,
@@ -28,7 +42,9 @@ int create_options_load(struct creation *c, struct bundle *b, const struct creat
     int r = bundle_open(b, o->bundle, e);
     if (r < 0)
         return r;
-    r = pod_find(c->globals->root, c->id, &b->spec, &c->joins, e);
+    r = take_descriptors(c, &b->spec, o, e);
+    if (!r)
+        r = pod_find(c->globals->root, c->id, &b->spec, &c->joins, e);
     if (!r)
         r = namespaces_settle(&b->spec, c->joins, e);
     if (r < 0) {

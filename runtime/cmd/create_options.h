@@ -28,7 +28,7 @@ struct create_options {
     {"user-log", NULL, OPTION_STRING, CREATE_OPTION(user_log), "FILE",                             \
      "append what is meant for the user when the container cannot be started", NULL},              \
     {"preserve-fds", NULL, OPTION_NUMBER, CREATE_OPTION(preserve_fds), "N",                        \
-     "only 0 is supported yet", NULL},                                                             \
+     "pass the descriptors 3 to 2+N on, too", NULL},                                               \
     {"no-pivot", NULL, OPTION_FLAG, CREATE_OPTION(no_pivot), NULL,                                 \
      "accepted; means nothing here", NULL},                                                        \
     {"no-new-keyring", NULL, OPTION_FLAG, CREATE_OPTION(no_new_keyring), NULL,                     \

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/activation.h"
 #include "runtime/cmd/cmd.h"
 #include "runtime/container.h"
 #include "runtime/log.h"
@@ -44,7 +45,8 @@ static const struct option options[] = {
      "programs give it no privileges", NULL},
     {"ignore-paused", NULL, OPTION_FLAG, OPT(ignore_paused), NULL,
      "also in a paused container: the process runs when it is resumed", NULL},
-    {"preserve-fds", NULL, OPTION_NUMBER, OPT(preserve_fds), "N", "only 0 is supported yet", NULL},
+    {"preserve-fds", NULL, OPTION_NUMBER, OPT(preserve_fds), "N",
+     "pass the descriptors 3 to 2+N on, too", NULL},
     {"apparmor", NULL, OPTION_STRING, OPT(apparmor), "PROFILE",
      "ignored with a warning: there is no AppArmor in the sandbox", NULL},
     {"process-label", NULL, OPTION_STRING, OPT(process_label), "LABEL",
@@ -55,8 +57,9 @@ static const struct option options[] = {
 
 static int check_options(const struct exec_options *o, struct error *e)
 {
-    if (o->preserve_fds)
-        return error_set(e, -ENOTSUP, "--preserve-fds is not supported yet");
+    int r = activation_check(o->preserve_fds, e);
+    if (r < 0)
+        return r;
     if (o->process_label && o->process_label[0])
         return error_set(e, -ENOTSUP, "--process-label: bailey's kernel has no SELinux");
     if (o->cgroup && strcmp(o->cgroup, "/") && o->cgroup[0])
@@ -183,7 +186,7 @@ static int exec_in(const struct container *c, const struct exec_options *o, char
     const struct process p = {
         .container = c, .spec = &spec, .detach = o->detach, .console_socket = o->console_socket,
         .pid_file = o->pid_file, .internal_pid_file = o->internal_pid_file,
-        .pidfd_socket = o->pidfd_socket,
+        .pidfd_socket = o->pidfd_socket, .passed_count = (u32)o->preserve_fds,
     };
     if (!r)
         r = process_run(&p, e);

@@ -3,9 +3,12 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
+#include "host/host.h"
 #include "sentry/boot/boot.h"
 #include "sentry/boot/mounts.h"
 #include "sentry/fs/anon/hostfd.h"
@@ -13,10 +16,12 @@
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/seccomp.h"
 #include "sentry/loader/loader.h"
+#include "sentry/socket/socket.h"
 #include "sentry/vfs/fdtable.h"
 #include "sentry/vfs/path.h"
 
 #define CAPS_ALL ((1ull << 41) - 1)
+#define FIRST_PASSED 3 // after stdio
 
 // ---- the process -----------------------------------------------------------------------------------
 
@@ -102,6 +107,38 @@ static int open_terminal(struct tty *tty)
         r = fd_install_at(t->files, f, 0, fd);
     file_unref(f);
     return r < 0 ? r : job_take_terminal(tty);
+}
+
+// A file for a descriptor of the host, which is taken over.
+static int open_passed_one(s32 *fd, struct file **ret)
+{
+    struct stat st;
+    int host = *fd;
+    *fd = -1;
+    long r = host_sys(SYS_fstat, host, &st);
+    if (!r && S_ISSOCK(st.st_mode))
+        return foreign_socket_new(host, ret);
+    if (!r && !S_ISDIR(st.st_mode))
+        return hostfd_file_new(host, ret);
+    host_close(host);
+    return r ? (int)r : -EISDIR;
+}
+
+static int open_passed(struct boot_message *m)
+{
+    for (u32 i = 0; i < m->passed_count; i++) {
+        struct file *f;
+        int r = open_passed_one(&m->passed[i], &f);
+        if (!r) {
+            r = fd_install_at(current->files, f, 0, FIRST_PASSED + i);
+            file_unref(f);
+        }
+        if (r < 0) {
+            boot_explain("cannot pass descriptor %u: error %d", FIRST_PASSED + i, -r);
+            return r;
+        }
+    }
+    return 0;
 }
 
 static int open_stdio(struct boot_message *m)
@@ -261,12 +298,31 @@ static int explain_program(const char *name, int r)
     return r;
 }
 
-static int load_program(const struct boot_process *b)
+// With LISTEN_PID, if the message asks for it (sd_listen_fds(3)).
+static int environment(const struct boot_message *m, struct loader_strings *ret)
 {
+    const struct boot_process *b = &m->process;
+    char text[32];
+    if (!(m->features & BOOT_LISTEN_PID))
+        return loader_strings_from(ret, b->env, b->env_count);
+    const char **all = malloc((b->env_count + 1) * sizeof(*all));
+    if (!all)
+        return -ENOMEM;
+    memcpy(all, b->env, b->env_count * sizeof(*all));
+    snprintf(text, sizeof(text), "LISTEN_PID=%d", current->process->pid->nr);
+    all[b->env_count] = text;
+    int r = loader_strings_from(ret, all, b->env_count + 1);
+    free(all);
+    return r;
+}
+
+static int load_program(const struct boot_message *m)
+{
+    const struct boot_process *b = &m->process;
     struct loader_strings argv, envp = {0};
     int r = loader_strings_from(&argv, b->args, b->arg_count);
     if (!r)
-        r = loader_strings_from(&envp, b->env, b->env_count);
+        r = environment(m, &envp);
     if (!r)
         r = exec_search(b, &argv, &envp);
     loader_strings_free(&argv);
@@ -285,6 +341,9 @@ int boot_process_load(struct boot_message *m, struct tty *terminal, bool make_cw
         boot_explain("cannot set up standard input and output: error %d", -r);
         return r;
     }
+    r = open_passed(m);
+    if (r)
+        return r;
     r = set_credentials(&m->process);
     if (r) {
         boot_explain("cannot set up the credentials: error %d", -r);
@@ -295,6 +354,6 @@ int boot_process_load(struct boot_message *m, struct tty *terminal, bool make_cw
         boot_explain("cannot set up the seccomp filter: error %d", -r);
         return r;
     }
-    return load_program(&m->process);
+    return load_program(m);
 }
 

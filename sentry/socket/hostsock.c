@@ -177,8 +177,7 @@ static struct inode *socket_inode(int fd)
     return i;
 }
 
-// A file for a socket of the host (owned from then on, on failure too).
-static int adopt(u16 kind, int fd, const struct hostsock *like, u32 flags, struct file **ret)
+int hostsock_adopt(u16 kind, int fd, const struct hostsock *like, u32 flags, struct file **ret)
 {
     int r = -ENOMEM;
     struct file *f = file_new(FILE_NONE, O_RDWR | (flags & O_NONBLOCK));
@@ -191,6 +190,8 @@ static int adopt(u16 kind, int fd, const struct hostsock *like, u32 flags, struc
     s->type = like->type;
     s->protocol = like->protocol;
     s->state = like->state;
+    s->foreign = like->foreign;
+    s->blocks = like->blocks;
     s->options = like->options;
     f->inode = socket_inode(fd);
     if (!f->inode)
@@ -232,7 +233,7 @@ int hostsock_new(u16 kind, int domain, int type, int protocol, u32 flags, struct
     if (fd < 0)
         return no_room(fd);
     socket_options_init(&like.options);
-    return adopt(kind, fd, &like, flags, ret);
+    return hostsock_adopt(kind, fd, &like, flags, ret);
 }
 
 void hostsock_release(struct file *f)
@@ -275,6 +276,18 @@ int hostsock_listen(struct file *f, int backlog)
     return 0;
 }
 
+// Before a call that no flag keeps from waiting.
+static int unblock(struct hostsock *s)
+{
+    if (likely(!__atomic_load_n(&s->blocks, __ATOMIC_RELAXED)))
+        return 0;
+    int fd = hostsock_fd(s), flags = host_fcntl(fd, F_GETFL, 0);
+    int r = flags < 0 ? flags : host_fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+    if (!r)
+        __atomic_store_n(&s->blocks, false, __ATOMIC_RELAXED);
+    return r;
+}
+
 struct connect_try {
     const struct socket_name *name;
     bool nonblock;
@@ -296,7 +309,10 @@ int hostsock_connect(struct file *f, const struct socket_name *name)
     sa_family_t family = AF_UNSPEC;
 
     memcpy(&family, name->data, min(name->size, (u32)sizeof(family)));
-    long r = hostsock_wait(s, EPOLLOUT, s->options.sndtimeo, c.nonblock, connect_try, &c);
+    long r = unblock(s);
+    if (r)
+        return (int)r;
+    r = hostsock_wait(s, EPOLLOUT, s->options.sndtimeo, c.nonblock, connect_try, &c);
     if (r == -EAGAIN && s->type == SOCK_STREAM)
         r = -EINPROGRESS; // out of time
     if (!r || r == -EINPROGRESS || r == -ERESTARTSYS || r == -EINTR)
@@ -320,12 +336,14 @@ int hostsock_accept(struct file *f, u32 flags, struct file **ret)
                             .type = s->type,
                             .protocol = s->protocol,
                             .state = HOSTSOCK_CONNECTED,
+                            .foreign = s->foreign,
                             .options = s->options};
-    long r = hostsock_wait(s, EPOLLIN, s->options.rcvtimeo, hostsock_nonblock(f, 0), accept_try,
-                           NULL);
+    long r = unblock(s);
+    if (!r)
+        r = hostsock_wait(s, EPOLLIN, s->options.rcvtimeo, hostsock_nonblock(f, 0), accept_try, NULL);
     if (r < 0)
         return no_room((int)r);
-    return adopt(f->kind, (int)r, &like, flags, ret);
+    return hostsock_adopt(f->kind, (int)r, &like, flags, ret);
 }
 
 int hostsock_getname(struct file *f, bool peer, struct socket_name *ret)
@@ -387,7 +405,8 @@ void hostsock_restore(void)
     list_for_each(s, &r->all, node) {
         s->handle = 0;
         epoll_forget_host(s->file);
-        bool lost = s->state == HOSTSOCK_CONNECTED && s->type == SOCK_STREAM;
+        bool lost =
+            s->foreign || (s->state == HOSTSOCK_CONNECTED && s->type == SOCK_STREAM);
         if (s->state != HOSTSOCK_DEAD && !lost && !make_anew(s))
             continue;
         if (s->state != HOSTSOCK_DEAD)

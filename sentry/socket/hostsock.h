@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sockets that a socket of the host stands for (inet.c, netlink.c): life, readiness, waiting, sending and
-// receiving. The host's socket lives in the sandbox's network namespace, is the sentry's alone and never
-// blocks: an operation is tried, and when the host says EAGAIN the task sleeps on the queue, which the poller of
+// receiving. The host's socket lives in the sandbox's network namespace and is the sentry's alone (but for
+// those passed in: foreign.c) and never blocks: an operation is tried, and when the host says EAGAIN the task sleeps on the queue, which the poller of
 // host descriptors (fs/anon/hostfd.h) wakes.
 //
 // The host's descriptor belongs to this run of the process. After a restore (hostsock_restore) listening and
@@ -29,6 +29,9 @@ struct hostsock {
     u16 domain, type, protocol;
     u16 state;     // enum hostsock_state (atomic)
     u32 error;     // positive errno of a dead one, told once (atomic)
+    bool foreign;  // made outside, or accepted by one that was: does not survive a restore
+    bool blocks;   // foreign ones: the host's descriptor may (atomic)
+    bool passcred; // foreign ones of unix: the guest wants credentials with messages (atomic)
     s32 backlog;   // when listening
     struct socket_name bound; // what bind(2) was told: for a restore
     struct socket_options options; // only what the host is not told: time limits, linger
@@ -47,6 +50,11 @@ void hostsock_set_limit(u32 count);
 // A file of `kind` for a new socket of the host. flags: O_NONBLOCK. The host's errno, -ENFILE, -ENOMEM.
 int hostsock_new(u16 kind, int domain, int type, int protocol, u32 flags,
                  struct file **ret) must_check;
+
+// A file of `kind` for a socket of the host that there is already (owned from then on, on failure too), with what
+// `like` says of it. flags: O_NONBLOCK. -ENFILE, -ENOMEM.
+int hostsock_adopt(u16 kind, int fd, const struct hostsock *like, u32 flags,
+                   struct file **ret) must_check;
 
 // The host's descriptor, or -1 for a dead one.
 int hostsock_fd(const struct hostsock *s);

@@ -78,7 +78,11 @@ int unix_socket_pair(int type, int protocol, u32 flags, struct file **ret_a,
 int inet_socket_new(int domain, int type, int protocol, u32 flags, struct file **ret) must_check;
 int netlink_socket_new(int type, int protocol, u32 flags, struct file **ret) must_check;
 
-extern const struct socket_ops inet_socket_ops, netlink_socket_ops;
+// A socket of the host's that was passed in, unix or inet (owned from then on, on failure too): foreign.c.
+// -ESOCKTNOSUPPORT for any other, -ENFILE, -ENOMEM.
+int foreign_socket_new(int fd, struct file **ret) must_check;
+
+extern const struct socket_ops inet_socket_ops, netlink_socket_ops, host_unix_socket_ops;
 extern const struct socket_ops unix_socket_ops;
 extern const struct file_ops unix_file_ops;
 

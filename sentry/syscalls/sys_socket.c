@@ -15,6 +15,7 @@ static const struct socket_ops *const ops_by_kind[FILE_KINDS] = {
     [FILE_UNIX] = &unix_socket_ops,
     [FILE_INET] = &inet_socket_ops,
     [FILE_NETLINK] = &netlink_socket_ops,
+    [FILE_HOST_UNIX] = &host_unix_socket_ops,
 };
 
 const struct socket_ops *socket_ops(const struct file *f)

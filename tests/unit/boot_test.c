@@ -18,6 +18,7 @@ static const char *args[] = {"sh", "-c", "echo hello", NULL};
 static const char *env[] = {"PATH=/bin", "EMPTY=", NULL};
 static const char *masked[] = {"/proc/kcore", "/sys/firmware"};
 static u32 gids[] = {5, 6};
+static s32 passed[] = {3, 4};
 
 static struct boot_message sample(void)
 {
@@ -42,7 +43,7 @@ static struct boot_message sample(void)
                     .console_rows = 24, .console_columns = 80},
         .mounts = mounts, .mount_count = 2, .devices = devices, .device_count = 1,
         .masked_paths = masked, .masked_count = 2, .sysctls = sysctls, .sysctl_count = 1,
-        .cgroup_path = "/", .stdio = {0, 1, 2}, .log_fd = -1, .strace_fd = -1, .control_fd = 7,
+        .cgroup_path = "/", .stdio = {0, 1, 2}, .passed = passed, .passed_count = 2, .log_fd = -1, .strace_fd = -1, .control_fd = 7,
         .listen_fd = -1, .proc_net_fd = 3, .sys_net_fd = -1, .cpu_count = 2, .memory_limit = 1 << 30,
     };
 }
@@ -63,6 +64,8 @@ static void test_round_trip(void **state)
     assert_int_equal(got.process.gids[1], 6);
     assert_true(got.process.terminal);
     assert_int_equal(got.mounts[0].root_fd, 9);
+    assert_int_equal(got.passed_count, 2);
+    assert_int_equal(got.passed[1], 4);
     assert_int_equal(got.proc_net_fd, 3);
     assert_int_equal(got.sys_net_fd, -1);
     assert_string_equal(got.mounts[1].data, "size=64k");
@@ -162,6 +165,9 @@ static void test_refused(void **state)
     m.process.umask = 07777;
     assert_int_equal(encode(&m), -EINVAL);
     m = sample();
+    m.passed = (s32[]){5, -1};
+    assert_int_equal(encode(&m), -EINVAL);
+    m = sample();
     char *big = malloc(BOOT_ARG_MAX + 2);
     memset(big, 'x', BOOT_ARG_MAX + 1);
     big[BOOT_ARG_MAX + 1] = 0;
@@ -176,6 +182,7 @@ static void no_fds_but(struct boot_message *m, s32 number)
 {
     m->stdio[0] = m->stdio[1] = m->stdio[2] = number;
     m->control_fd = -1;
+    m->passed_count = 0;
     m->mounts[0].root_fd = 0;
 }
 
@@ -190,6 +197,8 @@ static void test_take_fds(void **state)
     m.pid_ns_of = "first";
     no_fds_but(&m, -1);
     m.stdio[1] = 3;
+    m.passed = (s32[]){2};
+    m.passed_count = 1;
     assert_int_equal(boot_encode(&m, &buf, &size), 0);
     assert_int_equal(boot_decode(buf, size, &got), 0);
     assert_string_equal(got.pid_ns_of, "first");
@@ -199,6 +208,7 @@ static void test_take_fds(void **state)
     assert_int_equal(got.mounts[0].root_fd, 40);
     assert_int_equal(got.stdio[1], 43);
     assert_int_equal(got.stdio[0], -1);
+    assert_int_equal(got.passed[0], 42);
     assert_int_equal(fds[0], -1);
     assert_int_equal(fds[1], 41);
     boot_free(&got);

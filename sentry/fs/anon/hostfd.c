@@ -181,6 +181,16 @@ static long host_file_write(struct file *f, struct uio *u, s64 *pos)
     return done;
 }
 
+// What is lent to an address space has the access that the file has: no descriptor for writing is to stand for a file
+// that was opened anew for reading alone.
+static int host_file_map_fd(struct file *f, bool writable)
+{
+    struct hostfd *h = f->priv;
+    if (!S_ISREG(h->mode) || f->may_write != h->writable || (writable && !h->writable))
+        return -ENODEV;
+    return hostfd_get(h->handle);
+}
+
 static s64 host_file_seek(struct file *f, s64 off, int whence)
 {
     struct hostfd *h = f->priv;
@@ -294,6 +304,10 @@ int hostfd_file_new(int fd, struct file **ret)
     ref_init(&h->ref);
     waitq_init(&h->queue);
     h->mode = st.stx_mode;
+    // Adding to an eventfd waits even when it is ready for some, and knows no RWF_NOWAIT.
+    if (!(st.stx_mode & S_IFMT) && (r = host_fcntl(fd, F_SETFL, flags | O_NONBLOCK)))
+        goto fail;
+    r = -ENOMEM;
     h->regular = S_ISREG(st.stx_mode) || S_ISBLK(st.stx_mode) || S_ISDIR(st.stx_mode);
     f = file_new(h->regular ? FILE_HOST_REGULAR : FILE_HOST, (u32)flags & (O_ACCMODE | O_APPEND));
     if (!f)
@@ -387,5 +401,6 @@ const struct file_ops host_regular_file_ops = {
     .ready = host_file_ready,
     .queue = host_file_queue,
     .ioctl = host_file_ioctl,
+    .map_fd = host_file_map_fd,
     .fsync = host_file_fsync,
 };

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Host descriptors that were passed in: the container's stdio when it is not a terminal (pipes, files,
 // sockets, or a host terminal that is not ours), and the poller, one host thread that watches such
-// descriptors for the whole sentry (also for the console, fs/tty).
+// descriptors for the whole sentry (also for the console, fs/tty). --preserve-fds passes more of the same, but for
+// sockets (socket/foreign.c).
 //
 // A descriptor may share its open file description with processes outside, so its O_NONBLOCK is never
 // changed: transfers are made with RWF_NOWAIT, or where the host cannot do that, after poll(2) said
-// that they will not wait, in pieces that then fit.
+// that they will not wait, in pieces that then fit. (eventfd and its like are changed: a ready one may wait all the same.)
 //
 // Lock order: watches have no lock that callers see; callbacks run on the poller thread with none held.
 #ifndef BAILEY_SENTRY_FS_ANON_HOSTFD_H
