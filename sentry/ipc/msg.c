@@ -222,7 +222,7 @@ long msg_get_stat(struct ipc_ns *ns, s32 id, bool by_index, bool any, struct msg
 {
     struct ipc_object *o;
     mutex_lock(&ns->msg.lock, RANK_FILE);
-    int r = by_index ? ipc_find_index_locked(&ns->msg, id, &o) : ipc_find_locked(&ns->msg, id, &o);
+    int r = by_index ? ipc_find_index_locked(&ns->msg, id % IPC_INDEX_MAX, &o) : ipc_find_locked(&ns->msg, id, &o);
     if (!r && !any)
         r = ipc_permitted(o, IPC_READ);
     if (!r) {

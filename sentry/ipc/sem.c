@@ -455,7 +455,7 @@ long sem_get_stat(struct ipc_ns *ns, s32 id, bool by_index, bool any, struct sem
 {
     struct ipc_object *o;
     mutex_lock(&ns->sem.lock, RANK_FILE);
-    int r = by_index ? ipc_find_index_locked(&ns->sem, id, &o) : ipc_find_locked(&ns->sem, id, &o);
+    int r = by_index ? ipc_find_index_locked(&ns->sem, id % IPC_INDEX_MAX, &o) : ipc_find_locked(&ns->sem, id, &o);
     if (!r && !any)
         r = ipc_permitted(o, IPC_READ);
     if (!r)

@@ -261,7 +261,7 @@ long shm_get_stat(struct ipc_ns *ns, s32 id, bool by_index, bool any, struct shm
 {
     struct ipc_object *o;
     mutex_lock(&ns->shm.lock, RANK_FILE);
-    int r = by_index ? ipc_find_index_locked(&ns->shm, id, &o) : ipc_find_locked(&ns->shm, id, &o);
+    int r = by_index ? ipc_find_index_locked(&ns->shm, id % IPC_INDEX_MAX, &o) : ipc_find_locked(&ns->shm, id, &o);
     if (!r && !any)
         r = ipc_permitted(o, IPC_READ);
     if (!r) {

@@ -85,7 +85,9 @@ static struct task *copy_task(struct task *t, const struct guest_clone_args *a)
         c->blocked = t->saved_blocked;
     c->cred = cred_ref(t->cred);
     memcpy(c->comm, t->comm, sizeof(c->comm));
-    c->timer_slack = t->timer_slack;
+    c->timer_slack = c->timer_slack_default = t->timer_slack;
+    c->mem_policy = t->mem_policy;
+    c->mem_nodes = t->mem_nodes;
     c->nice = t->nice;
     c->sched_policy = t->sched_policy;
     c->sched_priority = t->sched_priority;
@@ -257,23 +259,38 @@ static int make_child(struct task *t, const struct guest_clone_args *a, struct t
     return 0;
 }
 
-static int install_pidfd(struct pid *pid, const struct guest_clone_args *a)
+// Takes back a descriptor, unless another thread has put something else there.
+static void drop_pidfd(int fd, struct file *f)
 {
-    struct file *f;
-    int r = pidfd_file_new(pid, 0, &f);
-    if (r)
-        return r;
-    r = fd_install(f, O_CLOEXEC);
-    if (r < 0)
-        return r;
-    return put_u32(uaddr(a->pidfd), (u32)r);
+    struct file *now = fdtable_get(fdtable_current(), fd);
+    if (now == f && fd_close(fdtable_current(), fd))
+        log_debug("clone: its pidfd is gone");
+    if (now)
+        file_unref(now);
+    file_unref(f);
+}
+
+// The descriptor that the child will have its maker's pidfd at, before there is a child: what fails, fails here.
+static int prepare_pidfd(const struct guest_clone_args *a, struct file **ret)
+{
+    int fd = pidfd_file_new(NULL, 0, ret);
+    if (!fd)
+        fd = fd_install(*ret, O_CLOEXEC);
+    if (fd < 0)
+        return fd;
+    file_ref(*ret);
+    if (!put_u32(uaddr(a->pidfd), (u32)fd))
+        return fd;
+    drop_pidfd(fd, *ret);
+    return -EFAULT;
 }
 
 long task_clone(struct task *t, const struct guest_clone_args *a)
 {
     struct task *c = NULL;
     struct runner *runner = NULL;
-    int r = check_flags(t, a);
+    struct file *pidfd = NULL;
+    int fd = -1, r = check_flags(t, a);
     if (!r)
         r = check_limits(t);
     if (r)
@@ -282,6 +299,10 @@ long task_clone(struct task *t, const struct guest_clone_args *a)
     if (!runner)
         return -EAGAIN;
     r = make_child(t, a, &c);
+    if (!r && a->flags & CLONE_PIDFD) {
+        fd = prepare_pidfd(a, &pidfd);
+        r = min(fd, 0);
+    }
     if (r)
         goto fail;
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
@@ -293,18 +314,20 @@ long task_clone(struct task *t, const struct guest_clone_args *a)
         goto fail;
 
     s32 tid = c->tid;
-    if (a->flags & CLONE_PIDFD)
-        r = install_pidfd(c->pid, a);
-    if (r) // it has a place already: let it run into its end
-        process_exit_group(c->process, SIGKILL);
+    if (pidfd) {
+        pidfd_file_set(pidfd, c->pid);
+        file_unref(pidfd);
+    }
     store_tids(c, a);
     if (a->flags & CLONE_VFORK) {
         __atomic_store_n(&t->vfork_wait, 1, __ATOMIC_SEQ_CST);
         c->vfork_parent = task_ref(t);
     }
     runner_start(runner, c);
-    return r ? r : tid;
+    return tid;
 fail:
+    if (fd >= 0)
+        drop_pidfd(fd, pidfd);
     if (c)
         discard(c);
     runner_release(runner);

@@ -13,37 +13,43 @@ int pidfd_file_new(struct pid *pid, u32 flags, struct file **ret)
     struct file *f = file_new(FILE_PIDFD, flags | 2 /* O_RDWR */);
     if (!f)
         return -ENOMEM;
-    f->priv = pid_ref(pid);
+    f->priv = pid ? pid_ref(pid) : NULL;
     *ret = f;
     return 0;
 }
 
+void pidfd_file_set(struct file *f, struct pid *pid)
+{
+    __atomic_store_n(&f->priv, pid_ref(pid), __ATOMIC_RELEASE);
+}
+
 struct pid *pidfd_file_pid(struct file *f)
 {
-    return f->kind == FILE_PIDFD ? f->priv : NULL;
+    return f->kind == FILE_PIDFD ? __atomic_load_n(&f->priv, __ATOMIC_ACQUIRE) : NULL;
 }
 
 static void pidfd_release(struct file *f)
 {
-    pid_unref(f->priv);
+    if (f->priv)
+        pid_unref(f->priv);
 }
 
 static u32 pidfd_ready(struct file *f)
 {
-    struct pid *pid = f->priv;
-    return __atomic_load_n(&pid->ended, __ATOMIC_SEQ_CST) ? EPOLLIN | EPOLLRDNORM : 0;
+    struct pid *pid = pidfd_file_pid(f);
+    return pid && __atomic_load_n(&pid->ended, __ATOMIC_SEQ_CST) ? EPOLLIN | EPOLLRDNORM : 0;
 }
 
 static struct waitq *pidfd_queue(struct file *f)
 {
-    struct pid *pid = f->priv;
-    return &pid->queue;
+    struct pid *pid = pidfd_file_pid(f);
+    return pid ? &pid->queue : NULL;
 }
 
 static int pidfd_fdinfo(struct file *f, char *buf, u32 size)
 {
-    struct pid *pid = f->priv;
-    s32 nr = __atomic_load_n(&pid->ended, __ATOMIC_SEQ_CST) ? -1 : pid->nr;
+    struct pid *pid = pidfd_file_pid(f);
+    s32 nr = !pid || __atomic_load_n(&pid->ended, __ATOMIC_SEQ_CST) ? -1 : pid->nr;
     return snprintf(buf, size, "Pid:\t%d\nNSpid:\t%d\n", nr, nr);
 }
 

@@ -273,7 +273,7 @@ static bool prepare(struct process *p, struct task *t, int sig, bool outside)
     bool only = sig_bit(sig) & SIGNALS_KERNEL_ONLY;
     u64 handler = p->sighand->actions[sig - 1].handler;
     if (p->is_init && handler == (u64)SIG_DFL && !(outside && only) &&
-        !((t->blocked | t->real_blocked) & sig_bit(sig)))
+        !((t->blocked | t->real_blocked) & sig_bit(sig)) && (sig == SIGKILL || !trace_active(t)))
         return false;
     if ((t->blocked | t->real_blocked) & sig_bit(sig))
         return true;

@@ -28,7 +28,7 @@ struct task *task_new(void)
     list_init(&t->thread_node);
     sigpending_init(&t->pending);
     t->altstack.flags = 2; // SS_DISABLE
-    t->timer_slack = 50000;
+    t->timer_slack = t->timer_slack_default = 50000;
     t->syscall_nr = ~0ull;
     t->start_time = sched_now();
     t->regs_dirty = 1;
@@ -125,6 +125,18 @@ static struct process *find_process(struct pid_ns *ns, s32 nr)
 struct process *process_find(s32 tgid)
 {
     return find_process(pid_ns_current(), tgid);
+}
+
+struct process *process_find_any(s32 nr)
+{
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    struct pid *pid = pid_find_locked(pid_ns_current(), nr);
+    struct process *p = pid ? pid->process : NULL;
+    if (!p && pid && pid->task)
+        p = pid->task->process;
+    p = p ? process_ref(p) : NULL;
+    mutex_unlock(&the_kernel->tasks_lock);
+    return p;
 }
 
 struct process *process_find_root(s32 nr)

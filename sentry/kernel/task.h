@@ -153,9 +153,12 @@ struct task {
     u32 rseq_size, rseq_sig;
     struct task *vfork_parent; // child: whom to wake (referenced), guarded by process->lock
     char comm[TASK_COMM_MAX];  // guarded by process->lock
-    u64 timer_slack;
+    u64 timer_slack, timer_slack_default; // prctl(2): the latter is its maker's slack
     s32 nice;
     u32 sched_policy, sched_priority, sched_flags;
+    u64 sched_deadline[3];     // SCHED_DEADLINE: runtime, deadline, period
+    u32 mem_policy;            // set_mempolicy(2): kept, not enforced
+    u64 mem_nodes;
     u64 cpu_mask[16];          // sched_setaffinity(2): kept, not enforced
     u32 personality;
     u32 ioprio;
@@ -269,6 +272,7 @@ static inline struct process *process_current(void)
 // By number in the current task's PID namespace.
 struct task *task_find(s32 tid) must_check;
 struct process *process_find(s32 tgid) must_check; // zombies too
+struct process *process_find_any(s32 nr) must_check; // by the number of any of its threads, as kill(2) does
 // The process with the lowest tgid >= from; NULL. For /proc.
 struct process *process_next(s32 from) must_check;
 // By number in the root namespace: also for threads that run no task.
@@ -317,8 +321,9 @@ void pid_drop_locked(struct pid *pid); // a use ends
 struct pid *pid_ref(struct pid *pid);
 void pid_unref(struct pid *pid);
 
-// pidfd_open(2)'s file. `flags`: O_*. -ENOMEM ...
+// pidfd_open(2)'s file. `flags`: O_*. -ENOMEM ... `pid` NULL: _set follows, once, when there is a process.
 int pidfd_file_new(struct pid *pid, u32 flags, struct file **ret) must_check;
+void pidfd_file_set(struct file *f, struct pid *pid);
 struct pid *pidfd_file_pid(struct file *f); // NULL: not a pidfd
 
 // ---- life ---------------------------------------------------------------------------------------

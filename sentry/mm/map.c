@@ -97,7 +97,7 @@ int mm_unmap(struct mm *mm, u64 start, u64 end)
 
 // What a mapping of a file needs, found before the lock is taken.
 struct map_source {
-    bool anon;
+    bool anon, anon_fixed; // /dev/zero; open for reading only
     u32 hostmap;
     bool writable;
 };
@@ -119,6 +119,7 @@ static int file_source(struct file *file, u32 prot, bool shared, struct map_sour
     }
     if (fd == MM_MAP_ANON) {
         ret->anon = true;
+        ret->anon_fixed = shared && !file->may_write;
         return 0;
     }
     if (fd < 0)
@@ -227,7 +228,7 @@ static u32 vma_flags_of(const struct mm *mm, u32 flags, bool shared, const struc
                         const struct map_source *source)
 {
     u32 ret = shared ? MM_VMA_SHARED : 0;
-    if (!shared || !file || source->writable)
+    if (!source->anon_fixed && (!shared || !file || source->writable))
         ret |= MM_VMA_MAYWRITE;
     if (flags & MAP_GROWSDOWN && !file)
         ret |= MM_VMA_GROWSDOWN;

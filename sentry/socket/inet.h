@@ -19,6 +19,6 @@ long inet_ioctl(struct file *f, u32 cmd, u64 arg);
 long inet_interface_ioctl(u32 cmd, u64 arg);
 
 // Checks control messages that are to be sent: 0, -EINVAL, -EPERM.
-int inet_check_control(const u8 *buf, u32 size);
+int inet_check_control(u8 *buf, u32 size);
 
 #endif

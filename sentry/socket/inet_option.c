@@ -137,7 +137,21 @@ int inet_setsockopt(struct file *f, int level, int name, const void *value, u32 
         return r;
     if (level == SOL_SOCKET && name == SO_RCVLOWAT) // calls that wait go by it too
         r = socket_option_set(&s->options, name, value, size);
-    return r || fd < 0 ? r : host_setsockopt(fd, level, name, value, size);
+    if (r || fd < 0)
+        return r;
+    r = host_setsockopt(fd, level, name, value, size);
+    // Beyond the host's limits only the host's administrator may go: as far as they are, then.
+    bool force = level == SOL_SOCKET && (name == SO_SNDBUFFORCE || name == SO_RCVBUFFORCE);
+    if (r == -EPERM && force)
+        r = host_setsockopt(fd, level, name == SO_SNDBUFFORCE ? SO_SNDBUF : SO_RCVBUF, value, size);
+    return r;
+}
+
+// What Linux answers a question that nobody on the socket's way down knows.
+static int unknown_option(const struct hostsock *s, int level)
+{
+    bool ours = level == SOL_SOCKET || level == IPPROTO_IP || level == s->protocol;
+    return s->domain == AF_INET && !ours ? -EOPNOTSUPP : -ENOPROTOOPT;
 }
 
 int inet_getsockopt(struct file *f, int level, int name, void *value, u32 *size)
@@ -154,7 +168,7 @@ int inet_getsockopt(struct file *f, int level, int name, void *value, u32 *size)
     }
     const struct option_rule *r = find_rule(level, name);
     if (!r || !(r->access & GET))
-        return -ENOPROTOOPT;
+        return unknown_option(s, level);
     if (fd >= 0)
         return host_getsockopt(fd, level, name, value, size);
     // After a restore.
@@ -164,6 +178,9 @@ int inet_getsockopt(struct file *f, int level, int name, void *value, u32 *size)
 }
 
 // ---- control messages -----------------------------------------------------------------------------------
+
+#define SCM_CREDENTIALS_ 2
+#define LEVEL_UNREAD (-1)
 
 struct control_rule {
     s32 level, type;
@@ -188,7 +205,14 @@ static bool control_known(s32 level, s32 type, u64 size)
     return false;
 }
 
-int inet_check_control(const u8 *buf, u32 size)
+// What is for unix sockets alone goes by unheeded, as Linux has it: under a level that nobody reads.
+static bool is_of_unix(const struct cmsghdr *h)
+{
+    return h->cmsg_level == SOL_SOCKET &&
+           (h->cmsg_type == SCM_RIGHTS || h->cmsg_type == SCM_CREDENTIALS_);
+}
+
+int inet_check_control(u8 *buf, u32 size)
 {
     u64 off = 0;
     struct cmsghdr h;
@@ -196,7 +220,10 @@ int inet_check_control(const u8 *buf, u32 size)
         memcpy(&h, buf + off, sizeof(h));
         if (h.cmsg_len < sizeof(h) || h.cmsg_len > size - off)
             return -EINVAL;
-        if (!control_known(h.cmsg_level, h.cmsg_type, h.cmsg_len - sizeof(h)))
+        if (is_of_unix(&h)) {
+            h.cmsg_level = LEVEL_UNREAD;
+            memcpy(buf + off, &h, sizeof(h));
+        } else if (!control_known(h.cmsg_level, h.cmsg_type, h.cmsg_len - sizeof(h)))
             return -EINVAL;
         off += min(align_up(h.cmsg_len, 8), size - off);
     }

@@ -180,6 +180,10 @@ static long splice_file(struct file *pipe, struct file *other, struct uaddr off,
     }
     if (!from_file && (other->flags & O_APPEND))
         return -EINVAL;
+    if (from_file ? !file_ops(other)->read : !file_ops(other)->write)
+        return -EINVAL;
+    if (other->kind == FILE_EVENTFD) // numbers, not a stream
+        return -EINVAL;
     long n = from_file ? pipe_splice_from_file(pipe, other, p, size, nonblock)
                        : pipe_splice_to_file(pipe, other, p, size, nonblock);
     if (n > 0 && p && copy_out(off, &pos, sizeof(pos)))
@@ -247,7 +251,7 @@ long sys_vmsplice(struct task *t, const u64 a[6])
     struct uio u;
     long r = pipe_of(f.file) ? uio_init_iovec(&u, uaddr(a[1]), a[2]) : -EBADF;
     if (!r) {
-        r = f.file->may_write ? file_write(f.file, &u) : file_read(f.file, &u);
+        r = pipe_vmsplice(f.file, &u, (u32)a[3] & SPLICE_F_NONBLOCK);
         uio_fini(&u);
     }
     fd_put(f);

@@ -299,7 +299,8 @@ long sys_sync_file_range(struct task *t, const u64 a[6])
     if ((u32)a[3] & ~7u || (s64)a[1] < 0 || (s64)a[2] < 0 ||
         __builtin_add_overflow((s64)a[1], (s64)a[2], &end))
         r = -EINVAL;
-    else if (!f.file->inode || S_ISFIFO(f.file->inode->mode) || S_ISSOCK(f.file->inode->mode))
+    else if (!f.file->inode || S_ISFIFO(f.file->inode->mode) || S_ISSOCK(f.file->inode->mode) ||
+             S_ISCHR(f.file->inode->mode))
         r = -ESPIPE;
     fd_put(f);
     return r;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sentry/syscalls/sys_mm.h"
 
+#include <linux/mempolicy.h>
 #include <sys/mman.h>
 
 #include "abi/errno.h"
@@ -19,6 +20,8 @@
 #define VM_COPY_SIZE 8192
 #define MPOL_MODES 7
 #define MPOL_FLAGS 0xe000
+#define NODES_MAX 1024
+#define CAP_NICE 23
 
 long sys_mmap(struct task *t, const u64 a[6])
 {
@@ -224,19 +227,59 @@ long sys_pkey_mprotect(struct task *t, const u64 a[6])
     return (int)a[3] == -1 ? mm_mprotect(t->mm, a[0], a[1], (u32)a[2]) : -EINVAL;
 }
 
-static long check_policy(u32 mode)
+// There is one node, 0. A policy (set_mempolicy(2)) and its nodes: -EINVAL, -EFAULT.
+static int get_policy(u32 mode, u64 mask, u64 bits, u64 *ret_nodes)
 {
-    return (mode & ~MPOL_FLAGS) >= MPOL_MODES ? -EINVAL : 0;
+    u32 kind = mode & ~MPOL_FLAGS;
+    u64 word, nodes = 0, any = 0;
+    bits = bits ? bits - 1 : 0;
+    if (kind >= MPOL_MODES || (mode & MPOL_F_STATIC_NODES && mode & MPOL_F_RELATIVE_NODES) ||
+        bits > PAGE_SIZE * 8)
+        return -EINVAL;
+    for (u64 i = 0; mask && i * 64 < bits; i++) {
+        if (copy_in(&word, uaddr(mask + i * 8), sizeof(word)))
+            return -EFAULT;
+        if (bits - i * 64 < 64)
+            word &= (1ull << (bits - i * 64)) - 1;
+        if (word && i >= NODES_MAX / 64)
+            return -EINVAL;
+        any |= word;
+        nodes |= i ? 0 : word & 1;
+    }
+    bool none = kind == MPOL_DEFAULT || kind == MPOL_LOCAL;
+    if (none ? any || mode & MPOL_FLAGS : !nodes && (any || kind != MPOL_PREFERRED))
+        return -EINVAL;
+    *ret_nodes = nodes;
+    return 0;
 }
 
 long sys_set_mempolicy(struct task *t, const u64 a[6])
 {
-    return check_policy((u32)a[0]);
+    u64 nodes;
+    int r = get_policy((u32)a[0], a[1], a[2], &nodes);
+    if (r)
+        return r;
+    t->mem_policy = (u32)a[0];
+    t->mem_nodes = nodes;
+    return 0;
 }
 
 long sys_mbind(struct task *t, const u64 a[6])
 {
-    return a[0] & ~PAGE_MASK ? -EINVAL : check_policy((u32)a[2]);
+    u64 nodes;
+    if (a[0] & ~PAGE_MASK || a[5] & ~(u64)(MPOL_MF_STRICT | MPOL_MF_MOVE | MPOL_MF_MOVE_ALL))
+        return -EINVAL;
+    if (a[5] & MPOL_MF_MOVE_ALL && !task_capable(t, CAP_NICE))
+        return -EPERM;
+    int r = get_policy((u32)a[2], a[3], a[4], &nodes);
+    if (r || !page_up(a[1]))
+        return r;
+    struct mm_vma_info v;
+    if (!mm_next_vma(t->mm, a[0], &v))
+        return -EFAULT;
+    if (v.file)
+        file_unref(v.file);
+    return v.start <= a[0] ? 0 : -EFAULT;
 }
 
 long sys_get_mempolicy(struct task *t, const u64 a[6])
@@ -244,7 +287,18 @@ long sys_get_mempolicy(struct task *t, const u64 a[6])
     u64 bits = a[2];
     if (a[4] & ~7ull)
         return -EINVAL;
-    if (a[0] && put_u32(uaddr(a[0]), 0))
+    bool of_task = !(a[4] & (MPOL_F_MEMS_ALLOWED | MPOL_F_ADDR));
+    if (a[4] & MPOL_F_MEMS_ALLOWED && a[4] & (MPOL_F_NODE | MPOL_F_ADDR))
+        return -EINVAL;
+    if (a[4] & MPOL_F_ADDR) {
+        u8 byte;
+        if (copy_in(&byte, uaddr(a[3]), 1))
+            return -EFAULT;
+    } else if (a[3]) {
+        return -EINVAL;
+    }
+    u32 mode = of_task && !(a[4] & MPOL_F_NODE) ? t->mem_policy : 0;
+    if (a[0] && put_u32(uaddr(a[0]), mode))
         return -EFAULT;
     if (!a[1])
         return 0;
@@ -253,5 +307,6 @@ long sys_get_mempolicy(struct task *t, const u64 a[6])
     u64 words = (bits + 63) / 64;
     if (zero_out(uaddr(a[1]), words * 8))
         return -EFAULT;
-    return a[4] & 4 /* MPOL_F_MEMS_ALLOWED */ ? put_u64(uaddr(a[1]), 1) : 0;
+    u64 nodes = a[4] & MPOL_F_MEMS_ALLOWED ? 1 : of_task ? t->mem_nodes : 0;
+    return put_u64(uaddr(a[1]), nodes);
 }

@@ -173,7 +173,7 @@ static long rest(struct task *t, const u64 a[6])
     case PR_GET_TIMERSLACK:
         return (long)t->timer_slack;
     case PR_SET_TIMERSLACK:
-        t->timer_slack = a[1] ? a[1] : 50000;
+        t->timer_slack = a[1] ? a[1] : t->timer_slack_default;
         return 0;
     case PR_GET_TIMING:
         return 0;
@@ -189,9 +189,9 @@ static long rest(struct task *t, const u64 a[6])
     case PR_MCE_KILL_GET:
         return (u32)a[0] == PR_MCE_KILL_GET ? 2 : 0;
     case PR_GET_THP_DISABLE:
-        return 0;
+        return a[1] || a[2] || a[3] || a[4] ? -EINVAL : 0;
     case PR_SET_THP_DISABLE:
-        return 0;
+        return a[2] || a[3] || a[4] ? -EINVAL : 0;
     case PR_SET_PTRACER:
         return 0;
     case PR_GET_UNALIGN:
@@ -206,7 +206,7 @@ static long rest(struct task *t, const u64 a[6])
     case PR_SET_MM:
         return set_mm(t, a);
     case PR_GET_SPECULATION_CTRL:
-        return 0; // PR_SPEC_NOT_AFFECTED
+        return a[2] || a[3] || a[4] ? -EINVAL : 0; // PR_SPEC_NOT_AFFECTED
     case PR_SET_IO_FLUSHER:
     case PR_GET_IO_FLUSHER:
         return -EPERM;

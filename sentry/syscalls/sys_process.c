@@ -288,10 +288,10 @@ long sys_set_tid_address(struct task *t, const u64 a[6])
     return t->tid;
 }
 
-// The process that a pid argument names (0: the caller); a reference.
+// The process that a pid argument names, or one of its threads (0: the caller); a reference.
 static struct process *process_arg(struct task *t, s32 pid)
 {
-    return pid ? process_find(pid) : process_ref(t->process);
+    return pid ? process_find_any(pid) : process_ref(t->process);
 }
 
 long sys_getpgid(struct task *t, const u64 a[6])

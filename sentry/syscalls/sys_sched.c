@@ -94,27 +94,72 @@ static bool is_realtime(u32 policy)
     return policy == SCHED_FIFO || policy == SCHED_RR;
 }
 
-static long set_policy(struct task *t, s32 pid, u32 policy, s32 priority, u32 flags)
+// struct sched_attr of sched_setattr(2).
+struct guest_sched_attr {
+    u32 size, policy;
+    u64 flags;
+    s32 nice;
+    u32 priority;
+    u64 runtime, deadline, period;
+    u32 util_min, util_max;
+};
+
+static bool attr_valid(const struct guest_sched_attr *at)
 {
-    if (policy != SCHED_NORMAL && policy != SCHED_BATCH && policy != SCHED_IDLE &&
-        !is_realtime(policy))
-        return -EINVAL;
-    if (is_realtime(policy) ? priority < 1 || priority > 99 : priority != 0)
-        return -EINVAL;
+    if (at->policy == SCHED_DEADLINE) {
+        u64 period = at->period ? at->period : at->deadline;
+        return !at->priority && at->runtime >= 1024 && at->runtime <= at->deadline &&
+               at->deadline <= period && !(period >> 63);
+    }
+    if (is_realtime(at->policy))
+        return at->priority >= 1 && at->priority <= 99;
+    return (at->policy == SCHED_NORMAL || at->policy == SCHED_BATCH ||
+            at->policy == SCHED_IDLE) && !at->priority;
+}
+
+// May `t`, who has no capability for it, give `o` this? 0, -EPERM.
+static int check_attr(struct task *t, struct task *o, const struct guest_sched_attr *at,
+                      bool with_nice)
+{
+    if (!may_change(t, o))
+        return -EPERM;
+    if (task_capable(t, CAP_NICE))
+        return 0;
+    if (at->policy == SCHED_DEADLINE)
+        return -EPERM;
+    if (is_realtime(at->policy))
+        return at->priority > process_rlimit(o->process, RLIMIT_RTPRIO) ? -EPERM : 0;
+    bool lower = with_nice && at->nice < o->nice;
+    return lower && (u64)(20 - at->nice) > process_rlimit(o->process, RLIMIT_NICE) ? -EPERM : 0;
+}
+
+static long set_attr(struct task *t, s32 pid, const struct guest_sched_attr *at, bool with_nice)
+{
     struct task *o = pid < 0 ? NULL : task_arg(t, pid);
     if (!o)
         return pid < 0 ? -EINVAL : -ESRCH;
-    long r = may_change(t, o) ? 0 : -EPERM;
-    if (!r && is_realtime(policy) && !task_capable(t, CAP_NICE) &&
-        (u64)priority > process_rlimit(o->process, RLIMIT_RTPRIO))
-        r = -EPERM;
+    with_nice &= at->policy == SCHED_NORMAL || at->policy == SCHED_BATCH;
+    long r = attr_valid(at) ? check_attr(t, o, at, with_nice) : -EINVAL;
     if (!r) {
-        o->sched_policy = policy;
-        o->sched_priority = (u32)priority;
-        o->sched_flags = flags;
+        o->sched_policy = at->policy;
+        o->sched_priority = at->priority;
+        o->sched_flags = at->flags & 1; // SCHED_FLAG_RESET_ON_FORK
+        o->sched_deadline[0] = at->runtime;
+        o->sched_deadline[1] = at->deadline;
+        o->sched_deadline[2] = at->period ? at->period : at->deadline;
+        if (with_nice)
+            o->nice = max(-20, min(at->nice, 19));
     }
     task_unref(o);
     return r;
+}
+
+static long set_policy(struct task *t, s32 pid, u32 policy, s32 priority, u32 flags)
+{
+    struct guest_sched_attr at = {.policy = policy, .priority = (u32)priority, .flags = flags};
+    if (policy == SCHED_DEADLINE) // for sched_setattr(2) alone
+        return -EINVAL;
+    return set_attr(t, pid, &at, false);
 }
 
 long sys_sched_setscheduler(struct task *t, const u64 a[6])
@@ -167,14 +212,8 @@ long sys_sched_getparam(struct task *t, const u64 a[6])
     return put_u32(uaddr(a[1]), priority);
 }
 
-struct guest_sched_attr {
-    u32 size, policy;
-    u64 flags;
-    s32 nice;
-    u32 priority;
-    u64 runtime, deadline, period;
-    u32 util_min, util_max;
-};
+#define SCHED_FLAG_KEEP_POLICY_ 0x08u
+#define SCHED_FLAGS_KNOWN 0x7fu
 
 long sys_sched_setattr(struct task *t, const u64 a[6])
 {
@@ -190,7 +229,18 @@ long sys_sched_setattr(struct task *t, const u64 a[6])
         return -E2BIG;
     if (copy_in(&at, uaddr(a[1]), min((u64)size, (u64)sizeof(at))))
         return -EFAULT;
-    return set_policy(t, (s32)a[0], at.policy, (s32)at.priority, at.flags & 1);
+    if (at.flags & ~(u64)SCHED_FLAGS_KNOWN || (s32)at.policy < 0)
+        return -EINVAL;
+    if (at.flags & SCHED_FLAG_KEEP_POLICY_) {
+        struct task *o = task_arg(t, (s32)a[0]);
+        if (!o)
+            return -ESRCH;
+        at.policy = o->sched_policy;
+        if (at.flags & 0x10) // SCHED_FLAG_KEEP_PARAMS
+            at.priority = o->sched_priority;
+        task_unref(o);
+    }
+    return set_attr(t, (s32)a[0], &at, !(at.flags & 0x10));
 }
 
 long sys_sched_getattr(struct task *t, const u64 a[6])
@@ -208,6 +258,11 @@ long sys_sched_getattr(struct task *t, const u64 a[6])
         .nice = o->nice,
         .priority = o->sched_priority,
     };
+    if (at.policy == SCHED_DEADLINE) {
+        at.runtime = o->sched_deadline[0];
+        at.deadline = o->sched_deadline[1];
+        at.period = o->sched_deadline[2];
+    }
     task_unref(o);
     return copy_out(uaddr(a[1]), &at, at.size);
 }

@@ -136,7 +136,7 @@ long sys_sigaltstack(struct task *t, const u64 a[6])
 
 static long kill_process(s32 pid, int sig, const struct guest_siginfo *info)
 {
-    struct process *p = process_find(pid);
+    struct process *p = process_find_any(pid);
     if (!p)
         return -ESRCH;
     long r = signal_permitted(p, NULL, sig);

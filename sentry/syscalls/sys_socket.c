@@ -113,8 +113,13 @@ long sys_socketpair(struct task *t, const u64 a[6])
     int domain = (int)a[0], type = (int)a[1], fds[2];
     struct file *f[2];
     int r = check_type(type);
-    if (!r && domain != AF_UNIX)
-        r = domain == AF_INET || domain == AF_INET6 ? -EOPNOTSUPP : -EAFNOSUPPORT;
+    if (!r && domain != AF_UNIX) { // no other family has pairs; what is wrong besides is told first
+        r = make_socket(domain, type & SOCK_TYPE_BITS, (int)a[2], 0, &f[0]);
+        if (!r) {
+            file_unref(f[0]);
+            r = -EOPNOTSUPP;
+        }
+    }
     if (!r)
         r = unix_socket_pair(type & SOCK_TYPE_BITS, (int)a[2], (u32)type & SOCK_NONBLOCK, &f[0],
                              &f[1]);

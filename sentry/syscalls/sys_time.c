@@ -210,7 +210,7 @@ long sys_clock_nanosleep(struct task *t, const u64 a[6])
     bool absolute = a[1] & TIMER_ABSTIME;
     s64 ns, base, now;
     if (clock == CLOCK_THREAD_CPUTIME_ID)
-        return -EINVAL;
+        return -EOPNOTSUPP;
     int r = clock_read(t, clock, &now);
     if (r)
         return r;

@@ -244,7 +244,7 @@ int inode_setattr(struct inode *i, struct attr_change *c, const struct cred *cre
     if (asked & ATTR_SIZE)
         rwlock_write_unlock(&i->io);
     if (!r)
-        notify_inode(i, asked & ATTR_SIZE ? IN_MODIFY : IN_ATTRIB, NULL, 0);
+        notify_inode(i, (asked & ATTR_SIZE ? IN_MODIFY : IN_ATTRIB) | notify_isdir(i), NULL, 0);
     return r;
 }
 

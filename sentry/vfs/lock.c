@@ -82,16 +82,17 @@ static bool same_world(enum lock_class a, enum lock_class b)
     return (a == LOCK_CLASS_FLOCK) == (b == LOCK_CLASS_FLOCK);
 }
 
-// The first lock of another in the way; lock held.
+// Of the locks of others in the way the one that begins first, which is what F_GETLK tells; lock held.
 static struct held_lock *find_conflict(struct lock_context *c, enum lock_class class,
                                        const void *owner, const struct lock_range *r)
 {
-    struct held_lock *h;
+    struct held_lock *h, *first = NULL;
     list_for_each(h, &c->held, node)
         if (same_world(h->class, class) && !(h->class == class && h->owner == owner) &&
-            overlaps(&h->range, r) && (h->range.type == F_WRLCK || r->type == F_WRLCK))
-            return h;
-    return NULL;
+            overlaps(&h->range, r) && (h->range.type == F_WRLCK || r->type == F_WRLCK) &&
+            (!first || h->range.start < first->range.start))
+            first = h;
+    return first;
 }
 
 static struct held_lock *held_new(struct lock_context *c, enum lock_class class,

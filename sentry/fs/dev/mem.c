@@ -81,6 +81,11 @@ static int dev_map_fd(struct file *f, bool writable)
     return f->priv_word == MEM_ZERO ? MM_MAP_ANON : -ENODEV;
 }
 
+static int dev_fsync(struct file *f, bool data_only)
+{
+    return -EINVAL; // nothing is behind them
+}
+
 const struct file_ops dev_file_ops = {
     .name = "mem",
     .read = dev_read,
@@ -89,6 +94,7 @@ const struct file_ops dev_file_ops = {
     .seek = dev_seek,
     .ioctl = dev_ioctl,
     .map_fd = dev_map_fd,
+    .fsync = dev_fsync,
 };
 
 static int open_mem(u32 minor, struct file *f)

@@ -212,6 +212,22 @@ long pipe_write(struct file *f, struct uio *u, s64 *pos)
     return done;
 }
 
+long pipe_vmsplice(struct file *f, struct uio *u, bool nonblock)
+{
+    struct pipe *p = f->priv;
+    nonblock |= pipe_nonblock(f);
+    if (!u->resid)
+        return 0;
+    int r = f->may_write ? pipe_lock_writable(p, nonblock) : pipe_lock_readable(p, nonblock);
+    if (r)
+        return r < 0 ? r : 0;
+    long n = f->may_write ? write_slots(p, u, false) : read_available(p, u);
+    mutex_unlock(&p->lock);
+    if (n > 0)
+        waitq_wake(&p->queue, f->may_write ? READABLE : WRITABLE);
+    return n;
+}
+
 static u32 pipe_ready(struct file *f)
 {
     struct pipe *p = f->priv;

@@ -41,7 +41,10 @@ long pipe_splice_pipes(struct file *in, struct file *out, u64 size, bool nonbloc
 // tee(2).
 long pipe_tee(struct file *in, struct file *out, u64 size, bool nonblock);
 
-// vmsplice(2) is a copying write (or read) of the user's buffers: use these with the uio.
+// vmsplice(2), by copying: waits until something fits (or is there) unless `nonblock`, and moves what does. Bytes, 0
+// at the end, -EAGAIN, -EPIPE, -EFAULT.
+long pipe_vmsplice(struct file *f, struct uio *u, bool nonblock);
+
 long pipe_write(struct file *f, struct uio *u, s64 *pos);
 long pipe_read(struct file *f, struct uio *u, s64 *pos);
 

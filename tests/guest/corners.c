@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+// Corners of calls whose main road other programs test: what the man pages say of odd arguments, and of who is named how.
+#include "t.h"
+
+#include <linux/mempolicy.h>
+#include <linux/sched.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
+#include <sys/ipc.h>
+#include <sys/mman.h>
+#include <sys/msg.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+// A clone that cannot store its pidfd has made no child, and no descriptor.
+TEST(clone_with_bad_pidfd)
+{
+    struct clone_args args = {.flags = CLONE_PIDFD, .exit_signal = SIGCHLD, .pidfd = 16};
+    int next = SYS(dup(0));
+    close(next);
+    CHECK_ERR(syscall(SYS_clone3, &args, sizeof args), EFAULT);
+    CHECK_ERR(wait(NULL), ECHILD);
+    CHECK_EQ(SYS(dup(0)), next);
+}
+
+TEST(getlk_tells_the_first_lock)
+{
+    int fd = SYS(open("f", O_RDWR | O_CREAT, 0600));
+    struct flock late = {.l_type = F_RDLCK, .l_start = 20, .l_len = 5};
+    struct flock early = {.l_type = F_WRLCK, .l_start = 10, .l_len = 5};
+    SYS(fcntl(fd, F_SETLK, &late));
+    SYS(fcntl(fd, F_SETLK, &early));
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct flock ask = {.l_type = F_WRLCK};
+        SYS(fcntl(fd, F_GETLK, &ask));
+        CHECK_EQ(ask.l_type, F_WRLCK);
+        CHECK_EQ(ask.l_start, 10);
+        _exit(0);
+    }
+    t_join(pid);
+}
+
+TEST(inotify_of_a_directory_itself)
+{
+    SYS(mkdir("d", 0700));
+    int in = SYS(inotify_init1(IN_NONBLOCK));
+    SYS(inotify_add_watch(in, "d", IN_ATTRIB));
+    SYS(chmod("d", 0755));
+    struct inotify_event ev;
+    CHECK_EQ(read(in, &ev, sizeof ev), sizeof ev);
+    CHECK_EQ(ev.mask, IN_ATTRIB | IN_ISDIR);
+}
+
+TEST(options_of_other_levels)
+{
+    int s = SYS(socket(AF_INET, SOCK_STREAM, 0)), v;
+    socklen_t n = sizeof v;
+    CHECK_ERR(getsockopt(s, 500, 1, &v, &n), EOPNOTSUPP);
+    CHECK_ERR(getsockopt(s, IPPROTO_UDP, 1, &v, &n), EOPNOTSUPP);
+    CHECK_ERR(getsockopt(s, IPPROTO_TCP, 999, &v, &n), ENOPROTOOPT);
+    int fds[2];
+    CHECK_ERR(socketpair(AF_INET, SOCK_STREAM, 0, fds), EOPNOTSUPP);
+    CHECK_ERR(socketpair(AF_INET, SOCK_STREAM, IPPROTO_ICMP, fds), EPROTONOSUPPORT);
+}
+
+// unix(7)'s control messages mean nothing to other sockets, and do no harm.
+TEST(rights_over_inet)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof at;
+    int a = SYS(socket(AF_INET, SOCK_DGRAM, 0)), b = SYS(socket(AF_INET, SOCK_DGRAM, 0));
+    if (bind(a, (struct sockaddr *)&at, sizeof at) < 0)
+        t_skip("no loopback");
+    SYS(getsockname(a, (struct sockaddr *)&at, &size));
+    union {
+        struct cmsghdr h;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {.h = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
+    struct iovec iov = {"x", 1};
+    struct msghdr m = {.msg_name = &at, .msg_namelen = sizeof at, .msg_iov = &iov, .msg_iovlen = 1,
+                       .msg_control = &control, .msg_controllen = sizeof control};
+    if (sendmsg(b, &m, 0) < 0 && errno == ENETUNREACH)
+        t_skip("no loopback");
+    char c[2];
+    CHECK_EQ(SYS(recv(a, c, sizeof c, 0)), 1);
+}
+
+TEST(sleep_on_own_cpu_clock)
+{
+    struct timespec ts = {0, 1};
+    CHECK_ERR(syscall(SYS_clock_nanosleep, CLOCK_THREAD_CPUTIME_ID, 0, &ts, NULL), EOPNOTSUPP);
+}
+
+TEST(sync_of_a_device)
+{
+    int fd = SYS(open("/dev/null", O_RDWR));
+    CHECK_ERR(fsync(fd), EINVAL);
+    CHECK_ERR(fdatasync(fd), EINVAL);
+    CHECK_ERR(sync_file_range(fd, 0, 1, SYNC_FILE_RANGE_WRITE), ESPIPE);
+}
+
+TEST(zeros_for_reading_stay_so)
+{
+    int fd = SYS(open("/dev/zero", O_RDONLY));
+    void *p = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+    CHECK(p != MAP_FAILED);
+    CHECK_ERR(mprotect(p, 4096, PROT_READ | PROT_WRITE), EACCES);
+    p = mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, fd, 0);
+    CHECK(p != MAP_FAILED);
+    SYS(mprotect(p, 4096, PROT_READ | PROT_WRITE));
+}
+
+// ---- threads by number ----------------------------------------------------------------------------
+
+static struct t_event ready, over;
+static volatile pid_t thread_id;
+static volatile int handled;
+
+static void *be_there(void *arg)
+{
+    sigset_t all;
+    sigfillset(&all); // the other thread is to have it
+    pthread_sigmask(SIG_SETMASK, &all, NULL);
+    thread_id = (pid_t)syscall(SYS_gettid);
+    t_event_set(&ready);
+    t_event_wait(&over);
+    return arg;
+}
+
+static void count(int sig)
+{
+    handled++;
+}
+
+// kill(2) and its kin take the number of any thread for its process.
+TEST(processes_by_thread)
+{
+    pthread_t th;
+    siginfo_t info = {.si_code = SI_QUEUE};
+    t_event_init(&ready);
+    t_event_init(&over);
+    t_handle(SIGUSR1, count, SA_RESTART);
+    pthread_create(&th, NULL, be_there, NULL);
+    t_event_wait(&ready);
+    CHECK(thread_id != getpid());
+    SYS(kill(thread_id, SIGUSR1));
+    info.si_signo = SIGUSR1;
+    SYS(syscall(SYS_rt_sigqueueinfo, thread_id, SIGUSR1, &info));
+    CHECK_EQ(handled, 2);
+    CHECK_EQ(getpgid(thread_id), getpgrp());
+    CHECK_EQ(getsid(thread_id), getsid(0));
+    t_event_set(&over);
+    pthread_join(th, NULL);
+    CHECK_ERR(kill(thread_id, 0), ESRCH);
+}
+
+// The first process of a PID namespace can be traced, and stops for its tracer.
+TEST(trace_of_the_first_process)
+{
+    int status = 0;
+    if (getppid() == 1) { // in a PID namespace already, below its init
+        pid_t pid = fork();
+        if (!pid) {
+            SYS(ptrace(PTRACE_ATTACH, 1, NULL, NULL));
+            CHECK_EQ(SYS(waitpid(1, &status, 0)), 1);
+            CHECK(WIFSTOPPED(status));
+            SYS(ptrace(PTRACE_DETACH, 1, NULL, NULL));
+            _exit(0);
+        }
+        t_join(pid);
+        return;
+    }
+    t_skip("the first process is not our parent");
+}
+
+// ---- scheduling and memory policy ---------------------------------------------------------------
+
+struct attr {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+};
+
+static void set_and_get(struct attr *at)
+{
+    struct attr got = {0};
+    SYS(syscall(SYS_sched_setattr, 0, at, 0));
+    SYS(syscall(SYS_sched_getattr, 0, &got, sizeof got, 0));
+    CHECK_EQ(got.policy, at->policy);
+    CHECK_EQ(got.nice, at->nice);
+}
+
+TEST(scheduling_attributes)
+{
+    struct attr at = {.size = sizeof at, .policy = SCHED_BATCH, .nice = 7};
+    set_and_get(&at);
+    CHECK_ERR(syscall(SYS_sched_setattr, 1 << 22, &at, 0), ESRCH);
+    at.priority = 1;
+    CHECK_ERR(syscall(SYS_sched_setattr, 0, &at, 0), EINVAL);
+    at = (struct attr){.size = sizeof at, .policy = 6, .runtime = 10000000, .deadline = 5000000};
+    CHECK_ERR(syscall(SYS_sched_setattr, 0, &at, 0), EINVAL); // more than there is time for
+}
+
+TEST(memory_policy)
+{
+    unsigned long nodes = 1, got[16] = {~0ul};
+    int mode = -1;
+    if (syscall(SYS_set_mempolicy, MPOL_BIND, &nodes, 64) < 0 && errno == ENOSYS)
+        t_skip("no NUMA");
+    SYS(syscall(SYS_get_mempolicy, &mode, got, 1024, NULL, 0));
+    CHECK_EQ(mode, MPOL_BIND);
+    CHECK_EQ(got[0], 1);
+    nodes = 0;
+    CHECK_ERR(syscall(SYS_set_mempolicy, MPOL_BIND, &nodes, 64), EINVAL);
+    CHECK_ERR(syscall(SYS_set_mempolicy, 99, NULL, 0), EINVAL);
+    CHECK_ERR(syscall(SYS_set_mempolicy, MPOL_BIND, 16, 64), EFAULT);
+    SYS(syscall(SYS_set_mempolicy, MPOL_DEFAULT, NULL, 0));
+    CHECK_ERR(syscall(SYS_get_mempolicy, &mode, NULL, 0, 16, MPOL_F_ADDR), EFAULT);
+}
+
+static void inherit_slack(void *arg)
+{
+    CHECK_EQ(prctl(PR_GET_TIMERSLACK), 70000);
+    SYS(prctl(PR_SET_TIMERSLACK, 90000));
+    SYS(prctl(PR_SET_TIMERSLACK, 0)); // back to what it had at first
+    CHECK_EQ(prctl(PR_GET_TIMERSLACK), 70000);
+}
+
+TEST(prctl_arguments)
+{
+    SYS(prctl(PR_SET_TIMERSLACK, 70000));
+    t_join(t_fork(inherit_slack, NULL));
+    CHECK_ERR(prctl(PR_GET_THP_DISABLE, 1, 0, 0, 0), EINVAL);
+    CHECK_ERR(prctl(PR_SET_THP_DISABLE, 0, 1, 0, 0), EINVAL);
+    CHECK_ERR(prctl(PR_GET_SPECULATION_CTRL, 0, 1, 0, 0), EINVAL);
+}
+
+// ---- System V: status by index takes an id too -----------------------------------------------------
+
+TEST(status_by_id)
+{
+    struct shmid_ds shm;
+    struct msqid_ds msg;
+    struct semid_ds sem;
+    union {
+        int val;
+        void *buf;
+    } arg = {.buf = &sem};
+    int id = SYS(shmget(IPC_PRIVATE, 4096, 0600));
+    CHECK_EQ(SYS(shmctl(id, SHM_STAT, &shm)), id);
+    SYS(shmctl(id, IPC_RMID, NULL));
+    id = SYS(msgget(IPC_PRIVATE, 0600));
+    CHECK_EQ(SYS(msgctl(id, MSG_STAT, &msg)), id);
+    SYS(msgctl(id, IPC_RMID, NULL));
+    id = SYS(semget(IPC_PRIVATE, 1, 0600));
+    CHECK_EQ(SYS(semctl(id, 0, SEM_STAT, arg)), id);
+    SYS(semctl(id, 0, IPC_RMID));
+}
+
+// ---- pipes ---------------------------------------------------------------------------------------
+
+// vmsplice(2) gives what fits and does not wait for the rest.
+TEST(vmsplice_of_too_much)
+{
+    static char big[1 << 20];
+    int p[2], capacity;
+    SYS(pipe(p));
+    capacity = SYS(fcntl(p[1], F_GETPIPE_SZ));
+    struct iovec iov = {big, sizeof big};
+    long n = SYS(vmsplice(p[1], &iov, 1, 0));
+    CHECK(n > 0 && n <= capacity);
+    CHECK_ERR(vmsplice(p[1], &iov, 1, SPLICE_F_NONBLOCK), EAGAIN);
+    iov.iov_len = 100;
+    CHECK_EQ(SYS(vmsplice(p[0], &iov, 1, 0)), 100);
+}
+
+// What cannot be written is told before anything is waited for.
+TEST(splice_to_nowhere)
+{
+    int p[2], in = SYS(inotify_init1(0));
+    SYS(pipe(p));
+    CHECK(splice(p[0], NULL, in, NULL, 1, 0) == -1);
+    CHECK(errno == EINVAL || errno == EBADF);
+}
