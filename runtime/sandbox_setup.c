@@ -138,7 +138,7 @@ static int setup_root(struct setup *u, struct boot_mount *m, struct error *e)
         return error_wrap(e, r, "root");
     *m = (struct boot_mount){
         .destination = "/", .kind = BOOT_MOUNT_HOST, .source = "bailey", .fstype = "bailey",
-        .data = "", .flags = readonly ? MS_RDONLY : 0, .root_fd = files.root_fd,
+        .data = "", .flags = (readonly ? MS_RDONLY : 0) | c->spec->root_propagation, .root_fd = files.root_fd,
         .write_fd = files.write_fd, .gofer_fd = -1,
         .traits = (c->root_shared ? 0 : BOOT_TRAIT_EXCLUSIVE) |
                   (c->overlay ? BOOT_TRAIT_OVERLAY : 0),

@@ -15,7 +15,7 @@
 static const u64 mount_flags_known =
     MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_SYNCHRONOUS | MS_NOATIME | MS_NODIRATIME |
     MS_RELATIME | MS_STRICTATIME | MS_DIRSYNC | MS_SHARED | MS_SLAVE | MS_PRIVATE | MS_UNBINDABLE |
-    MS_REC | MS_BIND;
+    MS_REC | MS_BIND | 256 /* MS_NOSYMFOLLOW */;
 
 // Refuses a decoded value that breaks a rule.
 static void require(struct codec *c, bool holds)

@@ -72,7 +72,7 @@ struct boot_mount {
     u32 kind;                // enum boot_mount_kind
     u32 traits;              // BOOT_TRAIT_*
     u64 flags;               // MS_* of mount(2): RDONLY NOSUID NODEV NOEXEC SYNCHRONOUS NOATIME
-                             // NODIRATIME RELATIME STRICTATIME DIRSYNC, and of propagation SHARED SLAVE
+                             // NODIRATIME RELATIME STRICTATIME DIRSYNC NOSYMFOLLOW, and of propagation SHARED SLAVE
                              // PRIVATE UNBINDABLE with REC
     const char *source;      // for /proc/mounts
     const char *fstype;      // for /proc/mounts

@@ -8,6 +8,10 @@
 
 #include "runtime/spec/spec.h"
 
+#ifndef MS_NOSYMFOLLOW
+#define MS_NOSYMFOLLOW 256
+#endif
+
 // In the order of their numbers: capabilities(7).
 static const char *const capabilities[] = {
     "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID",
@@ -82,7 +86,7 @@ static const struct mount_option mount_options[] = {
     {"norelatime", true, MS_RELATIME},
     {"nostrictatime", true, MS_STRICTATIME},
     {"nosuid", false, MS_NOSUID},
-    {"nosymfollow", false, 0},
+    {"nosymfollow", false, MS_NOSYMFOLLOW},
     {"private", false, MS_PRIVATE},
     {"rbind", false, MS_BIND | MS_REC},
     {"relatime", false, MS_RELATIME},
@@ -98,10 +102,20 @@ static const struct mount_option mount_options[] = {
     {"slave", false, MS_SLAVE},
     {"strictatime", false, MS_STRICTATIME},
     {"suid", true, MS_NOSUID},
-    {"symfollow", false, 0},
+    {"symfollow", true, MS_NOSYMFOLLOW},
     {"sync", false, MS_SYNCHRONOUS},
     {"unbindable", false, MS_UNBINDABLE},
 };
+
+#define MS_PROPAGATION (MS_SHARED | MS_SLAVE | MS_PRIVATE | MS_UNBINDABLE)
+
+u64 spec_propagation(const char *word)
+{
+    for (size_t i = 0; i < array_size(mount_options); i++)
+        if (!strcmp(mount_options[i].name, word) && mount_options[i].flags & MS_PROPAGATION)
+            return mount_options[i].flags;
+    return 0;
+}
 
 const char *spec_mount_option_name(u32 index)
 {
@@ -146,6 +160,8 @@ int spec_mount_options(struct spec_mount *m, struct pool *pool, const char *cons
             if (found->flags & MS_BIND) {
                 m->bind = true;
                 m->recursive |= (found->flags & MS_REC) != 0;
+            } else if (found->flags & MS_PROPAGATION) {
+                m->flags = (m->flags & ~(u64)(MS_PROPAGATION | MS_REC)) | found->flags;
             } else if (found->clear) {
                 m->flags &= ~found->flags;
             } else {

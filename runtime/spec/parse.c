@@ -363,6 +363,8 @@ static int read_linux(struct spec *s, json_object *o, struct error *e)
     read_sysctls(s, get(o, "sysctl"));
     read_resources(s, get(o, "resources"));
     s->cgroups_path = get_str(o, "cgroupsPath");
+    const char *propagation = get_str(o, "rootfsPropagation");
+    s->root_propagation = propagation ? spec_propagation(propagation) : 0;
     return 0;
 }
 

@@ -81,6 +81,7 @@ struct spec {
     struct spec_namespaces namespaces;
     struct spec_resources resources;
     const char *cgroups_path; // NULL: not given
+    u64 root_propagation;     // linux.rootfsPropagation as MS_*; 0: not given
 };
 
 // Reads `bundle`/config.json. 0, or a negative errno with a message. On success the caller ends
@@ -103,6 +104,9 @@ void spec_free(struct spec *s);
 // 0, or -EINVAL for a flag that mount(8) does not know.
 int spec_mount_options(struct spec_mount *m, struct pool *pool, const char *const *options,
                        u32 count, const char **ret_bad);
+
+// The flags of a word of propagation ("rslave"); 0: it is none.
+u64 spec_propagation(const char *word);
 
 // The names of the options that are flags, one after the other; NULL after the last.
 const char *spec_mount_option_name(u32 index);

@@ -192,6 +192,22 @@ static int copy_below(const struct boot_mount *b, const struct path *below, cons
     return r ? r : boot_copy_up(below, b->destination);
 }
 
+#define PROPAGATION (MS_SHARED | MS_SLAVE | MS_PRIVATE | MS_UNBINDABLE)
+
+// What a mount passes on and gets, as its options say.
+static int set_propagation(const struct boot_mount *b)
+{
+    struct path p;
+    if (!(b->flags & PROPAGATION))
+        return 0;
+    int r = path_lookup(AT_FDCWD, b->destination, LOOKUP_FOLLOW, &p);
+    if (r)
+        return r;
+    r = mount_set_propagation(&p, (u32)b->flags & (PROPAGATION | MS_REC));
+    path_put(&p);
+    return r;
+}
+
 static int mount_at(struct request *q, const struct boot_mount *b)
 {
     struct path at;
@@ -212,7 +228,7 @@ static int mount_at(struct request *q, const struct boot_mount *b)
     if (!r && copy)
         r = copy_below(b, &at, &below);
     path_put(&at);
-    return r;
+    return r ? r : set_propagation(b);
 }
 
 // The descriptors that the mount has taken over are the message's no longer.
@@ -324,6 +340,8 @@ int boot_finish_mounts(const struct boot_message *m)
     }
     if (have_null)
         path_put(&null);
+    if (!r)
+        r = set_propagation(&m->mounts[0]);
     if (r || !(m->mounts[0].flags & MS_RDONLY))
         return r;
     r = path_lookup(AT_FDCWD, "/", LOOKUP_FOLLOW, &root);
