@@ -4,21 +4,29 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
+
+#include "runtime/clock.h"
+
+struct client_text {
+    char *text; // malloc'ed
+    size_t size;
+};
+
+static int open_for(struct client *k, const struct container *c, int seconds, struct error *e)
+{
+    // The empty id is the sandbox's first.
+    *k = (struct client){.fd = container_connect(c, seconds, e), .id = c->sandbox ? c->id : "",
+                         .seconds = seconds};
+    return min(k->fd, 0);
+}
 
 int client_open(struct client *k, const struct container *c, struct error *e)
 {
-    const struct timeval limit = {CLIENT_SECONDS, 0};
-    // The empty id is the sandbox's first.
-    *k = (struct client){.fd = container_connect(c, e), .id = c->sandbox ? c->id : "",
-                         .seconds = CLIENT_SECONDS};
-    if (k->fd < 0)
-        return k->fd;
-    setsockopt(k->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-    return 0;
+    return open_for(k, c, CLIENT_SECONDS, e);
 }
 
 void client_close(struct client *k)
@@ -71,17 +79,37 @@ int client_send(struct client *k, struct control_message *m, const int *fds, u32
     return r < 0 ? error_errno(e, r, "ask the sandbox") : 0;
 }
 
-int client_receive(struct client *k, int seconds, struct control_message *ret, struct error *e)
+// When an answer that may take so many seconds is late; -1: never.
+static s64 end_after(int seconds)
+{
+    return seconds < 0 ? -1 : clock_msec() + seconds * 1000ll;
+}
+
+static int late(const struct client *k, struct error *e)
+{
+    return error_set(e, -ETIMEDOUT, "the sandbox did not answer in %d s", k->seconds);
+}
+
+// What a sandbox says is shown on terminals.
+static void make_harmless(char *text)
+{
+    for (; *text; text++)
+        if (((u8)*text < ' ' && *text != '\n' && *text != '\t') || *text == 0x7f)
+            *text = '?';
+}
+
+// The next message, if it comes before `end`.
+static int receive_by(struct client *k, s64 end, struct control_message *ret, struct error *e)
 {
     static u8 buf[CONTROL_SIZE_MAX];
     struct pollfd p = {.fd = k->fd, .events = POLLIN};
     int n;
     *ret = (struct control_message){0};
     do
-        n = poll(&p, 1, seconds < 0 ? -1 : seconds * 1000);
+        n = poll(&p, 1, end < 0 ? -1 : (int)max(end - clock_msec(), (s64)0));
     while (n < 0 && errno == EINTR);
     if (n == 0)
-        return error_set(e, -ETIMEDOUT, "the sandbox did not answer in %d s", seconds);
+        return late(k, e);
     ssize_t size = n < 0 ? -1 : recv(k->fd, buf, sizeof(buf), 0);
     if (size <= 0)
         return error_set(e, -EPIPE, "the sandbox has ended");
@@ -89,7 +117,24 @@ int client_receive(struct client *k, int seconds, struct control_message *ret, s
         *ret = (struct control_message){0};
         return error_set(e, -EPIPE, "the sandbox's answer makes no sense");
     }
+    make_harmless((char *)(uintptr_t)ret->text);
     return 0;
+}
+
+// The same of an answer to `m`. However much else comes, the time is up at `end`.
+static int receive_answer(struct client *k, const struct control_message *m, s64 end,
+                          struct control_message *ret, struct error *e)
+{
+    for (;;) {
+        int r = end >= 0 && clock_msec() >= end ? late(k, e) : receive_by(k, end, ret, e);
+        if (r < 0 || (ret->type == CONTROL_REPLY && ret->id == m->id))
+            return r;
+    }
+}
+
+int client_receive(struct client *k, int seconds, struct control_message *ret, struct error *e)
+{
+    return receive_by(k, end_after(seconds), ret, e);
 }
 
 int client_ask(struct client *k, struct control_message *m, const int *fds, u32 fd_count,
@@ -97,14 +142,48 @@ int client_ask(struct client *k, struct control_message *m, const int *fds, u32 
 {
     *ret = (struct control_message){0};
     int r = client_send(k, m, fds, fd_count, e);
-    bool waits = m->type == CONTROL_WAIT;
-    do {
-        if (!r)
-            r = client_receive(k, waits ? -1 : k->seconds, ret, e);
-    } while (!r && (ret->type != CONTROL_REPLY || ret->id != m->id));
+    if (!r)
+        r = receive_answer(k, m, end_after(m->type == CONTROL_WAIT ? -1 : k->seconds), ret, e);
     if (r < 0)
         ret->type = 0;
     return r < 0 ? r : ret->error;
+}
+
+// Adds a piece to a text. -EMSGSIZE when it grows beyond all reason.
+static int append(struct client_text *t, const char *piece)
+{
+    size_t size = strlen(piece);
+    if (size > CLIENT_TEXT_MAX - t->size)
+        return -EMSGSIZE;
+    char *text = realloc(t->text, t->size + size + 1);
+    if (!text)
+        return -ENOMEM;
+    memcpy(text + t->size, piece, size + 1);
+    t->text = text;
+    t->size += size;
+    return 0;
+}
+
+int client_ask_text(struct client *k, const char *action, struct control_message *m, const int *fds,
+                    u32 fd_count, char **ret_text, struct error *e)
+{
+    struct client_text t = {0};
+    struct control_message answer = {0};
+    s64 end = end_after(k->seconds);
+    int r = client_send(k, m, fds, fd_count, e);
+    do {
+        if (!r)
+            r = receive_answer(k, m, end, &answer, e);
+        if (!r && answer.error)
+            r = error_errno(e, answer.error, "%s", action);
+        else if (!r && append(&t, answer.text) < 0)
+            r = error_set(e, -EMSGSIZE, "%s: the sandbox's answer is too long", action);
+    } while (!r && answer.more);
+    if (r < 0)
+        free(t.text);
+    else
+        *ret_text = t.text;
+    return r;
 }
 
 int client_request(const struct container *c, const char *action, struct control_message *m,
@@ -142,9 +221,8 @@ void client_refresh(struct container *c)
     struct client k;
     if (c->status == CONTAINER_STOPPED || c->status == CONTAINER_CREATING)
         return;
-    int r = client_open(&k, c, &ignored);
+    int r = open_for(&k, c, CLIENT_STATE_SECONDS, &ignored);
     if (!r) {
-        k.seconds = CLIENT_STATE_SECONDS;
         r = client_ask(&k, &(struct control_message){.type = CONTROL_STATE}, NULL, 0, &answer,
                        &ignored);
         client_close(&k);

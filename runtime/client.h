@@ -10,6 +10,7 @@
 #define CLIENT_SECONDS 30 // how long an answer may take, but for requests that wait
 
 #define CLIENT_STATE_SECONDS 3 // the same for its status
+#define CLIENT_TEXT_MAX (8u << 20) // of a text in pieces
 
 struct client {
     int fd;            // -1: not connected
@@ -26,8 +27,8 @@ int client_open(struct client *k, const struct container *c, struct error *e);
 int client_send(struct client *k, struct control_message *m, const int *fds, u32 fd_count,
                 struct error *e);
 
-// Reads the next message. `seconds` -1: without limit. The text of *ret is valid until the next call. 0, -ETIMEDOUT
-// or -EPIPE with message.
+// Reads the next message. `seconds` -1: without limit. The text of *ret, without control characters but for new line
+// and tab, is valid until the next call. 0, -ETIMEDOUT or -EPIPE with message.
 int client_receive(struct client *k, int seconds, struct control_message *ret, struct error *e);
 
 // A request with one answer. 0 when the answer carries no error; else the answer's error, whose text is in *ret (e is
@@ -35,6 +36,11 @@ int client_receive(struct client *k, int seconds, struct control_message *ret, s
 // type 0).
 int client_ask(struct client *k, struct control_message *m, const int *fds, u32 fd_count,
                struct control_message *ret, struct error *e);
+
+// A request whose answer is a text in pieces: *ret_text is all of it, to be freed. 0, or a negative errno with message,
+// which begins with `action` where the answer says so.
+int client_ask_text(struct client *k, const char *action, struct control_message *m, const int *fds,
+                    u32 fd_count, char **ret_text, struct error *e);
 
 // As client_ask with a connection of its own and no descriptors; every error has a message, which
 // begins with `action`.

@@ -12,6 +12,7 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -334,13 +335,17 @@ static int open_sandbox_dir(const struct container *c)
     return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 }
 
-int container_connect(const struct container *c, struct error *e)
+int container_connect(const struct container *c, int seconds, struct error *e)
 {
+    const struct timeval limit = {seconds, 0};
     int dir = open_sandbox_dir(c), fd = -1, r = dir < 0 ? -ESRCH : 0;
     if (!r) {
         struct sockaddr_un a = socket_address(dir);
         fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-        r = fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0 ? -errno : 0;
+        r = fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0 ||
+                    connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0
+                ? -errno
+                : 0;
         close(dir);
     }
     if (!r)
@@ -349,6 +354,8 @@ int container_connect(const struct container *c, struct error *e)
         close(fd);
     if (r == -ECONNREFUSED || r == -ENOENT || r == -ESRCH)
         return error_set(e, -ESRCH, "container not running: %s", c->id);
+    if (r == -EAGAIN)
+        return error_set(e, -ETIMEDOUT, "the sandbox did not answer in %d s", seconds);
     return error_errno(e, r, "connect to the sandbox of container %s", c->id);
 }
 

@@ -91,8 +91,9 @@ int container_remove_empty(const char *root, const char *id, struct error *e);
 // a negative errno.
 int container_listen(struct container *c, struct error *e);
 
-// Connects to the control socket of the container's sandbox. -ESRCH with "container not running" when nobody listens.
-int container_connect(const struct container *c, struct error *e);
+// Connects to the control socket of the container's sandbox; connecting and every packet sent may take `seconds` each.
+// -ESRCH with "container not running" when nobody listens, -ETIMEDOUT when too many wait there already.
+int container_connect(const struct container *c, int seconds, struct error *e);
 
 void container_close(struct container *c);
 

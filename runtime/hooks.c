@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/clock.h"
 #include "runtime/log.h"
 #include "runtime/pool.h"
 
@@ -229,24 +230,17 @@ static bool take_output(struct child *c)
     return true;
 }
 
-static s64 now_msec(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (s64)t.tv_sec * MSEC_PER_SEC + t.tv_nsec / 1000000;
-}
-
 // Until it has ended or the time is up. 0 or -ETIMEDOUT.
 static int serve(struct child *c, s64 timeout)
 {
-    s64 end = timeout ? now_msec() + min(timeout, (s64)INT32_MAX / MSEC_PER_SEC) * MSEC_PER_SEC : 0;
+    s64 end = timeout ? clock_msec() + min(timeout, (s64)INT32_MAX / MSEC_PER_SEC) * MSEC_PER_SEC : 0;
     for (;;) {
         struct pollfd fds[] = {
             {.fd = c->pidfd, .events = POLLIN},
             {.fd = c->in, .events = POLLOUT},
             {.fd = c->out, .events = POLLIN},
         };
-        s64 left = timeout ? max(end - now_msec(), (s64)0) : -1;
+        s64 left = timeout ? max(end - clock_msec(), (s64)0) : -1;
         if (poll(fds, array_size(fds), (int)left) == 0)
             return -ETIMEDOUT;
         if (fds[1].revents)

@@ -13,9 +13,10 @@
 #include "runtime/client.h"
 
 #define PROCESSES_MAX 65536
+#define STARTED_MAX (1ull << 40) // seconds; a date that every calendar can tell
 #define LEVELS_MAX 33 // of nested PID namespaces: pid_namespaces(7)
 
-// One line of CONTROL_PS_LINE. 0 or -EBADMSG.
+// One line of CONTROL_PS_LINE. 0 or -EPROTO.
 static int parse_line(struct guest_processes *ps, const char *line, size_t size)
 {
     struct guest_process *g = &ps->items[ps->count];
@@ -24,14 +25,14 @@ static int parse_line(struct guest_processes *ps, const char *line, size_t size)
     int used = 0;
     char *text = pool_alloc(&ps->pool, size + 1);
     memcpy(text, line, size);
-    if (sscanf(text, "%d %d %d %d %u %c %u %llu %llu %31s%n", &g->pid, &g->root_pid, &g->host,
-               &g->parent, &g->uid, &g->state, &g->threads, &started, &cpu, terminal, &used) != 10 ||
-        !used)
-        return -EBADMSG;
-    // The rest is shown on terminals.
+    // All of it is shown on terminals.
     for (char *p = text; *p; p++)
         if ((unsigned char)*p < ' ' || *p == 0x7f)
             *p = '?';
+    if (sscanf(text, "%d %d %d %d %u %c %u %llu %llu %31s%n", &g->pid, &g->root_pid, &g->host,
+               &g->parent, &g->uid, &g->state, &g->threads, &started, &cpu, terminal, &used) != 10 ||
+        !used || started > STARTED_MAX)
+        return -EPROTO;
     g->started = started;
     g->cpu_msec = cpu;
     g->terminal = pool_strdup(&ps->pool, terminal);
@@ -45,13 +46,13 @@ static int parse_line(struct guest_processes *ps, const char *line, size_t size)
     return 0;
 }
 
-static int parse_text(struct guest_processes *ps, const char *text)
+int processes_parse(struct guest_processes *ps, const char *text)
 {
     u32 lines = 1;
     for (const char *p = text; *p; p++)
         lines += *p == '\n';
     if (lines > PROCESSES_MAX)
-        return -EBADMSG;
+        return -EPROTO;
     ps->items = pool_alloc(&ps->pool, lines * sizeof(*ps->items));
     while (*text) {
         size_t size = strcspn(text, "\n");
@@ -137,27 +138,21 @@ static pid_t sentry_pid(const struct container *c)
 
 int processes_read(const struct container *c, struct guest_processes *ret, struct error *e)
 {
-    struct control_message answer, m = {.type = CONTROL_PS};
+    struct control_message m = {.type = CONTROL_PS};
     struct client k;
+    char *text;
     *ret = (struct guest_processes){0};
     int r = client_open(&k, c, e);
     if (r < 0)
         return r;
-    r = client_ask(&k, &m, NULL, 0, &answer, e);
-    char *text = pool_strdup(&ret->pool, r < 0 ? "" : answer.text);
-    size_t size = strlen(text);
-    while (!r && answer.more && size < PROCESSES_MAX * 64) {
-        r = client_receive(&k, k.seconds, &answer, e);
-        if (!r) {
-            text = pool_printf(&ret->pool, "%s%s", text, answer.text);
-            size += strlen(answer.text);
-        }
-    }
+    r = client_ask_text(&k, "ask for the processes", &m, NULL, 0, &text, e);
     client_close(&k);
     if (r < 0)
-        return answer.type ? error_errno(e, r, "ask for the processes") : r;
-    if (parse_text(ret, text) < 0)
-        return error_set(e, -EPROTO, "the sandbox's list of processes makes no sense");
+        return r;
+    r = processes_parse(ret, text);
+    free(text);
+    if (r < 0)
+        return error_set(e, r, "the sandbox's list of processes makes no sense");
     find_hosts(ret, sentry_pid(c));
     return 0;
 }

@@ -27,6 +27,10 @@ struct guest_processes {
 
 // Asks the sandbox. 0, or a negative errno with message. Ends in processes_free in any case.
 int processes_read(const struct container *c, struct guest_processes *ret, struct error *e);
+
+// Reads such an answer, which may be anything, into *ps, which is empty. 0 or -EPROTO. Ends in processes_free too.
+int processes_parse(struct guest_processes *ps, const char *text);
+
 void processes_free(struct guest_processes *p);
 
 #endif

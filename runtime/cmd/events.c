@@ -10,6 +10,7 @@
 
 #include "runtime/cgroup/cgroup.h"
 #include "runtime/client.h"
+#include "runtime/clock.h"
 #include "runtime/cmd/cmd.h"
 #include "runtime/log.h"
 
@@ -116,13 +117,6 @@ static int print_stats(const struct container *c, const struct cgroup *group)
     return r == -ESRCH ? r : 0;
 }
 
-static s64 now_msec(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 // The sandbox's stream of events; -1 where it has none.
 static int open_stream(struct client *k, const struct container *c)
 {
@@ -155,10 +149,10 @@ static int stream(const struct container *c, const struct cgroup *group, int int
         {.fd = cgroup_oom_fd(group), .events = POLLIN | POLLPRI},
         {.fd = open_stream(&k, c), .events = POLLIN},
     };
-    s64 next = now_msec() + interval;
+    s64 next = clock_msec() + interval;
     u8 drain[64];
     while (process >= 0) {
-        s64 left = max(next - now_msec(), (s64)0);
+        s64 left = max(next - clock_msec(), (s64)0);
         if (poll(fds, array_size(fds), (int)left) < 0 && errno != EINTR)
             break;
         if (fds[1].fd >= 0 && fds[1].revents) {
@@ -171,7 +165,7 @@ static int stream(const struct container *c, const struct cgroup *group, int int
             fds[2].fd = -1;
         if (fds[0].revents)
             break;
-        if (now_msec() >= next) {
+        if (clock_msec() >= next) {
             print_stats(c, group);
             next += interval;
         }

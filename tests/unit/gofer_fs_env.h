@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the tests of the gofer's filesystem share: a served directory as the root of a VFS, and what a task would do there.
+// What the tests of the gofer's filesystem share: a served directory as the root of a VFS, and what a task would do
+// there.
 #ifndef BAILEY_TESTS_UNIT_GOFER_FS_ENV_H
 #define BAILEY_TESTS_UNIT_GOFER_FS_ENV_H
 
