@@ -268,6 +268,7 @@ void task_exit(struct task *t)
     if (unlikely(t->trace))
         trace_task_ended_locked(t);
     bool last = leave_process_locked(t);
+    kernel_task_leaves();
     bool all_gone = __atomic_sub_fetch(&k->task_count, 1, __ATOMIC_RELAXED) == 0;
     if (last)
         become_zombie_locked(p);
@@ -281,10 +282,6 @@ void task_exit(struct task *t)
         containers_start_killed();
     if (last)
         container_changed();
-    if (__atomic_load_n(&k->stop_requested, __ATOMIC_SEQ_CST)) {
-        __atomic_add_fetch(&k->stop_sequence, 1, __ATOMIC_SEQ_CST);
-        host_futex_wake(&k->stop_sequence, INT32_MAX, false);
-    }
     if (all_gone && __atomic_load_n(&k->init_ended, __ATOMIC_SEQ_CST)) {
         __atomic_store_n(&k->ended, 1, __ATOMIC_SEQ_CST);
         host_futex_wake(&k->ended, INT32_MAX, false);

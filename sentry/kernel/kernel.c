@@ -66,11 +66,26 @@ void kernel_stop_all(void)
     for (;;) {
         u32 seen = __atomic_load_n(&k->stop_sequence, __ATOMIC_SEQ_CST);
         mutex_lock(&k->tasks_lock, RANK_TASKS);
-        bool done = k->parked >= k->task_count;
+        bool done = k->parked >= k->task_count && !__atomic_load_n(&k->leaving, __ATOMIC_SEQ_CST);
         mutex_unlock(&k->tasks_lock);
         if (done)
             return;
         host_futex_wait(&k->stop_sequence, seen, NULL, false);
+    }
+}
+
+void kernel_task_leaves(void)
+{
+    __atomic_add_fetch(&the_kernel->leaving, 1, __ATOMIC_SEQ_CST);
+}
+
+void kernel_task_left(void)
+{
+    struct kernel *k = the_kernel;
+    __atomic_sub_fetch(&k->leaving, 1, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&k->stop_requested, __ATOMIC_SEQ_CST)) {
+        __atomic_add_fetch(&k->stop_sequence, 1, __ATOMIC_SEQ_CST);
+        host_futex_wake(&k->stop_sequence, INT32_MAX, false);
     }
 }
 

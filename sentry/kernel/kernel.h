@@ -48,7 +48,8 @@ struct kernel {
     // Stopping all (kernel_stop_all).
     u32 stop_requested; // nested count (atomic); tasks park while it is not 0
     u32 parked;         // tasks that are parked, guarded by tasks_lock
-    u32 stop_sequence;  // futex word: counts changes of parked and task_count while a stop is asked for
+    u32 leaving;        // threads whose task has ended and that still give back what was its (atomic)
+    u32 stop_sequence;  // futex word: counts changes of these and of task_count while a stop is asked for
 
     s64 boot_monotonic; // sched_now() when the sandbox began
     s64 boot_realtime;
@@ -79,6 +80,10 @@ void kernel_attach(void);
 // there; nests. Called from a thread that runs no task (control, snapshot). kernel_resume_all undoes it.
 void kernel_stop_all(void);
 void kernel_resume_all(void);
+
+// The end of a task as that sees it: it is counted no longer, and later its thread has let go of all that is in the arena.
+void kernel_task_leaves(void);
+void kernel_task_left(void);
 
 // After a restore (attached, files and memory files there): gives every address space and task its half in the platform
 // again. The tasks are as kernel_stop_all left them; kernel_start_all runs them. -errno of the host.

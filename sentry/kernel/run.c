@@ -248,6 +248,7 @@ static void run_task(struct task *t, int (*prepare)(void *arg), void *arg)
     task_exit(t);
     task_make_current(NULL);
     task_unref(t);
+    kernel_task_left();
 }
 
 // True: wait for the next task. False: enough threads are idle.
