@@ -4,7 +4,7 @@
 //
 // On disk: <root>/<id>/ (mode 0711) with `lock` (flock'ed for every change), `state.json` (replaced
 // by rename), `recovery.json` (written once, before anything is started: what delete --force goes by when state.json is
-// damaged) and `control.sock` (the sentry's). The directory's creation claims the id.
+// damaged), `control.sock` (the sentry's) and `exit` (how it has ended: wire/exit_record.h). The directory's creation claims the id.
 //
 // The status on disk is what the last command left; that a process has ended since is seen when it is read.
 #ifndef BAILEY_RUNTIME_CONTAINER_H
@@ -72,6 +72,13 @@ int container_open_damaged(struct container *c, const char *root, const char *id
 // Locks an open container again. -ENOENT when it has been deleted meanwhile.
 int container_lock(struct container *c, struct error *e);
 void container_unlock(struct container *c);
+
+// Makes the file for the record of the end. A descriptor, or a negative errno with message.
+int container_exit_open(struct container *c, struct error *e);
+
+// The wait status of a container that is stopped: as recorded; without a record it has been killed (SIGKILL) or, if
+// bailey ended in the middle of its creation, exited with 128.
+int container_exit_status(const struct container *c);
 
 // Writes the state: to a new file, renamed into place.
 int container_save(struct container *c, struct error *e);

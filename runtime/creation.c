@@ -123,7 +123,9 @@ static int make_sandbox(struct creation *c, struct error *e)
     if (c->listen_fd < 0)
         return c->listen_fd;
     c->config.listen_fd = c->listen_fd;
-    r = announce_plan(c, e);
+    r = c->config.exit_fd = container_exit_open(&c->container, e);
+    if (r >= 0)
+        r = announce_plan(c, e);
     if (!r)
         r = sandbox_place(&c->sandbox, &c->config, e);
     if (!r)
@@ -155,8 +157,11 @@ static int make_proxy(struct creation *c, struct client *k, struct error *e)
     const struct proxy proxy = {
         .container = k->id, .request = m.id, .control_fd = k->fd, .tty_fd = c->console_slave,
         .cgroup = &c->sandbox.cgroup, .namespaces_fd = host_process_open(&sandbox.process),
+        .exit_fd = container_exit_open(&c->container, e),
     };
-    pid_t pid = proxy_start(&proxy, e);
+    pid_t pid = proxy.exit_fd < 0 ? proxy.exit_fd : proxy_start(&proxy, e);
+    if (proxy.exit_fd >= 0)
+        close(proxy.exit_fd);
     if (proxy.namespaces_fd >= 0)
         close(proxy.namespaces_fd);
     container_close(&sandbox);
@@ -229,7 +234,7 @@ int creation_make(struct creation *c, struct error *e)
         .globals = c->globals, .id = c->id, .spec = c->spec, .bundle = c->bundle,
         .rootfs = c->rootfs, .root_shared = c->root_shared, .overlay = c->overlay,
         .overlay_all = c->overlay_all, .snapshot = c->snapshot, .stdio = {0, 1, 2},
-        .controlling_tty = -1, .listen_fd = -1, .foreground = c->foreground,
+        .controlling_tty = -1, .listen_fd = -1, .exit_fd = -1, .foreground = c->foreground,
         .passed_count = c->passed_count, .listen_pid = c->listen_pid,
     };
     int r = activation_check(c->passed_count, e);

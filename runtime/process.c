@@ -124,7 +124,7 @@ static int leave_to_proxy(const struct session *s, struct error *e)
         return r;
     const struct proxy proxy = {
         .container = s->client.id, .pid = s->pid, .request = s->request,
-        .control_fd = s->client.fd, .tty_fd = s->slave, .namespaces_fd = -1,
+        .control_fd = s->client.fd, .tty_fd = s->slave, .namespaces_fd = -1, .exit_fd = -1,
         .cgroup = &group,
     };
     pid_t pid = proxy_start(&proxy, e);

@@ -14,7 +14,7 @@
 #include "runtime/launch.h"
 #include "runtime/proxy/proxy_fds.h"
 
-#define FREE_FD 5 // the first that is not the proxy's
+#define FREE_FD 6 // the first that is not the proxy's
 
 struct start {
     const struct proxy *proxy;
@@ -52,6 +52,8 @@ static int become(const struct start *s)
         r = place(p->control_fd, PROXY_CONTROL_FD);
     if (!r)
         r = place(p->tty_fd, PROXY_TTY_FD);
+    if (!r)
+        r = place(p->exit_fd < 0 ? s->null_fd : p->exit_fd, PROXY_EXIT_FD);
     if (r < 0)
         return r;
     if (p->tty_fd >= 0)
@@ -93,6 +95,7 @@ pid_t proxy_start(const struct proxy *p, struct error *e)
     struct proxy copy = *p;
     copy.control_fd = move_up(p->control_fd);
     copy.tty_fd = move_up(p->tty_fd);
+    copy.exit_fd = move_up(p->exit_fd);
     snprintf(pid, sizeof(pid), "%u", p->pid);
     snprintf(request, sizeof(request), "%u", p->request);
     struct start s = {
@@ -102,7 +105,7 @@ pid_t proxy_start(const struct proxy *p, struct error *e)
     };
     s.null_fd = s.null_fd < FREE_FD ? move_up(s.null_fd) : s.null_fd;
     pid_t child = s.null_fd < 0 || s.exec_fd < 0 || copy.control_fd < 0 ? -EMFILE : spawn(&s);
-    const int fds[] = {exec_fd, copy.control_fd, copy.tty_fd, s.exec_fd, s.null_fd};
+    const int fds[] = {exec_fd, copy.control_fd, copy.tty_fd, copy.exit_fd, s.exec_fd, s.null_fd};
     for (size_t i = 0; i < array_size(fds); i++)
         if (fds[i] >= 0)
             close(fds[i]);

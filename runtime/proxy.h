@@ -14,6 +14,7 @@ struct proxy {
     u32 request;           // whose answer tells of the end
     int control_fd;        // connection that the request was made on
     int tty_fd;            // the process's terminal; -1
+    int exit_fd;           // file for the record of the end (wire/exit_record.h); -1
     int namespaces_fd;     // a pidfd: its mount, network, UTS and IPC namespaces are joined if that can be; -1
     const struct cgroup *cgroup;
 };

@@ -25,6 +25,7 @@ struct sandbox_config {
     bool listen_pid;    // some are a service manager's
     int controlling_tty; // terminal that the sentry's session gets; -1
     int listen_fd;      // control socket; -1
+    int exit_fd;        // file for the record of the end, closed when the sentry has it; -1
     const char *snapshot; // file to go on from; NULL
     bool foreground;    // ends with bailey
     // For a container that joins a sandbox: the id of the sandbox's first container, and which of its namespaces

@@ -219,6 +219,7 @@ static void visit_sandbox(struct codec *c, struct boot_message *m)
     codec_fd(c, &m->listen_fd);
     codec_fd(c, &m->proc_net_fd);
     codec_fd(c, &m->sys_net_fd);
+    codec_fd(c, &m->exit_fd);
     codec_fd(c, &m->snapshot_fd);
 }
 
@@ -228,7 +229,7 @@ static void visit_boot(struct codec *c, struct boot_message *m)
     require(c, m->role == BOOT_SENTRY || m->role == BOOT_CONTAINER || m->role == BOOT_EXEC);
     if (c->mode == CODEC_DECODE)
         m->log_fd = m->strace_fd = m->control_fd = m->listen_fd = m->proc_net_fd = m->sys_net_fd =
-            m->snapshot_fd = m->memdir_fd = -1;
+            m->exit_fd = m->snapshot_fd = m->memdir_fd = -1;
     codec_str(c, &m->id, 1024);
     codec_u32_max(c, &m->features, BOOT_FEATURES_ALL);
     visit_process(c, &m->process);

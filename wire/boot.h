@@ -20,7 +20,7 @@
 #include "wire/codec.h"
 
 #define BOOT_MAGIC 0x746f6f62u // "boot"
-#define BOOT_VERSION 5
+#define BOOT_VERSION 6
 #define BOOT_SIZE_MAX (1u << 20)
 
 enum boot_role {
@@ -189,6 +189,7 @@ struct boot_message {
     // /proc/sys/net. What they are is only tried: without them guests see defaults.
     s32 proc_net_fd;
     s32 sys_net_fd;
+    s32 exit_fd;     // file for the record of the end (wire/exit_record.h)
     s32 snapshot_fd; // a snapshot to go on from, instead of starting the process; -1
     // Not transmitted: the sentry's main fills it in. The directory of the sandbox's private tmpfs (its
     // whole root), where memory files with names are made.

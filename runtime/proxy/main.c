@@ -3,7 +3,8 @@
 // signals sent to it are passed on, and it ends with the status of the process.
 //
 // Descriptors: PROXY_CONTROL_FD, the connection on which the end of the process is told, as the answer to REQUEST;
-// PROXY_TTY_FD, its terminal (the controlling one, so that changes of size are heard of), or not open. Started by
+// PROXY_TTY_FD, its terminal (the controlling one, so that changes of size are heard of), or not open; PROXY_EXIT_FD,
+// where the end is recorded (wire/exit_record.h), or /dev/null. Started by
 // bailey only, with all signals blocked. What the sandbox says is hostile: one kind of message is understood, of
 // bounded size.
 #include <errno.h>
@@ -25,6 +26,7 @@
 #include "proxy-filter.h"
 #include "runtime/proxy/proxy_fds.h"
 #include "wire/control.h"
+#include "wire/exit_record.h"
 
 #define STATUS_LOST (128 + SIGKILL) // the sandbox has ended, and all in it
 #define STATUS_BROKEN 255
@@ -90,6 +92,9 @@ static int hear(void)
     if (m.error)
         return STATUS_BROKEN;
     int status = (int)m.status;
+    const struct exit_record record = {EXIT_RECORD_MAGIC, m.status};
+    if (pwrite(PROXY_EXIT_FD, &record, sizeof(record), 0) < 0)
+        return STATUS_BROKEN;
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 

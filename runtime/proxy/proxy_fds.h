@@ -5,5 +5,6 @@
 
 #define PROXY_CONTROL_FD 3
 #define PROXY_TTY_FD 4
+#define PROXY_EXIT_FD 5
 
 #endif

@@ -15,6 +15,7 @@
 #include "host/host.h"
 #include "sentry/boot/boot.h"
 #include "sentry/boot/crash.h"
+#include "sentry/boot/exit_record.h"
 #include "sentry/boot/jail.h"
 #include "sentry/control/control.h"
 #include "sentry/platform/platform.h"
@@ -105,6 +106,11 @@ static int stage_jail(struct boot_message *m)
     return jail_close(m->features & BOOT_TRAP_VIOLATION);
 }
 
+static int stage_exit_record(struct boot_message *m)
+{
+    return exit_record_open(m->exit_fd);
+}
+
 static int stage_prepare(struct boot_message *m)
 {
     return control_prepare();
@@ -132,7 +138,7 @@ static int stage_kernel(struct boot_message *m)
 
 static const struct stage stages[] = {
     {"open what control needs", stage_prepare}, {"look at the jail", stage_jail_check},
-    {"open the memory directory", open_memdir},
+    {"open the memory directory", open_memdir}, {"map the record of the end", stage_exit_record},
     {"start the platform", stage_platform}, {"close the jail", stage_jail},
     {"start the control thread", stage_control}, {NULL, stage_kernel},
 };
@@ -182,6 +188,7 @@ int main(int argc, char **argv)
         return 1;
     int status = kernel_run();
     log_debug("init ended with wait status 0x%x", status);
+    exit_record_set(status);
     control_tell_exit(status);
     return status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff;
 }
