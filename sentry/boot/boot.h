@@ -10,6 +10,8 @@
 
 #include "wire/boot.h"
 
+struct container;
+
 // Builds the kernel that the message describes: arena, mounts, the init process with its image loaded.
 // Nothing of the guest runs yet. Runs inside the jail. `m` stays for the life of the sentry. 0, or a
 // negative errno after boot_explain has been told what failed (for an executable that cannot be
@@ -25,8 +27,9 @@ int must_check kernel_start(void);
 // Returns when the first container's init has ended and no other process is left: its status as of wait(2).
 int must_check kernel_run(void);
 
-// What guests may use of memory and see as such, bytes; 0: all of the host's. Also while the sandbox runs.
-void boot_set_memory(u64 limit);
+// What guests of a container may use of memory and see as such, bytes; 0: all of the host's. The first container's limit is the
+// sandbox's. Also while the sandbox runs.
+void boot_set_memory(struct container *c, u64 limit);
 
 // What the message says of the network, for this process: at boot and before a restore. Implemented by kernel/.
 void boot_network(const struct boot_message *m);

@@ -61,6 +61,8 @@ int boot_container_new(const struct boot_message *m, struct task **ret)
         set_names(c->uts, m);
     if (m->pids_limit)
         c->task_limit = (u32)min(m->pids_limit, (u64)the_kernel->pid_max);
+    if (!c->first)
+        boot_set_memory(c, m->memory_limit);
     r = set_id_map(&c->uid_map, m->uid_maps, m->uid_map_count);
     if (!r)
         r = set_id_map(&c->gid_map, m->gid_maps, m->gid_map_count);

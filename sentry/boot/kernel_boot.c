@@ -14,6 +14,7 @@
 #include "sentry/kernel/posix_timer.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/oom.h"
+#include "sentry/mm/account.h"
 #include "sentry/mm/memfile.h"
 #include "sentry/mm/mm.h"
 #include "sentry/socket/hostsock.h"
@@ -38,10 +39,15 @@ static u64 guest_memory(u64 limit)
     return limit ? min(all, limit) : all;
 }
 
-void boot_set_memory(u64 limit)
+void boot_set_memory(struct container *c, u64 limit)
 {
+    if (!c->first) {
+        account_set_limit(c->memory, limit);
+        oom_watch();
+        return;
+    }
     the_kernel->memory_limit = guest_memory(limit);
-    mm_set_memory_limit(limit);
+    account_set_limit(account_all(), limit);
     tmpfs_set_memory(the_kernel->memory_limit);
     oom_watch();
 }
@@ -64,8 +70,7 @@ static int start_kernel(const struct boot_message *m)
     clock_init();
     kernel_timers_init();
     oom_init();
-    k->cpu_count = max(m->cpu_count, 1u);
-    k->cpu_quota = m->cpu_quota, k->cpu_period = m->cpu_period, k->cpu_weight = m->cpu_weight;
+    k->cpu = (struct cpu_limits){max(m->cpu_count, 1u), m->cpu_quota, m->cpu_period, m->cpu_weight};
     k->memory_limit = guest_memory(m->memory_limit);
     r = mm_init(m->memdir_fd, m->memory_limit);
     if (r)

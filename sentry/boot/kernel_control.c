@@ -194,8 +194,8 @@ static void serve_stats(struct control_call *call, struct container *c)
     v[CONTROL_STATS_SYSTEM_NS] = i.usage.system;
     v[CONTROL_STATS_TASKS] = i.tasks;
     v[CONTROL_STATS_PROCESSES] = i.processes;
-    v[CONTROL_STATS_MEMORY] = mm_memory_used();
-    v[CONTROL_STATS_MEMORY_MAX] = the_kernel->memory_limit;
+    v[CONTROL_STATS_MEMORY] = container_memory_used(c);
+    v[CONTROL_STATS_MEMORY_MAX] = container_memory_limit(c);
     v[CONTROL_STATS_OOM_KILLS] = i.oom_kills;
 }
 
@@ -224,18 +224,19 @@ static void serve_update(struct control_call *call, struct container *c)
         u64 most = (u64)the_kernel->task_limit;
         __atomic_store_n(&c->task_limit, (u32)(tasks ? min(tasks, most) : most), __ATOMIC_RELAXED);
     }
-    // The sandbox's: those of its first container.
-    if (!c->first)
-        return;
     if (v[CONTROL_LIMIT_MEMORY] != same)
-        boot_set_memory(v[CONTROL_LIMIT_MEMORY]);
+        boot_set_memory(c, v[CONTROL_LIMIT_MEMORY]);
+    // The first container's are the sandbox's.
+    struct cpu_limits *l = c->first ? &the_kernel->cpu : &c->cpu;
+    if (!l->count)
+        return;
     if (v[CONTROL_LIMIT_CPU_QUOTA] != same) {
-        the_kernel->cpu_quota = v[CONTROL_LIMIT_CPU_QUOTA];
-        the_kernel->cpu_period = v[CONTROL_LIMIT_CPU_PERIOD];
-        the_kernel->cpu_weight = v[CONTROL_LIMIT_CPU_WEIGHT];
+        l->quota = v[CONTROL_LIMIT_CPU_QUOTA];
+        l->period = v[CONTROL_LIMIT_CPU_PERIOD];
+        l->weight = v[CONTROL_LIMIT_CPU_WEIGHT];
     }
     if (cpus != same && cpus)
-        __atomic_store_n(&the_kernel->cpu_count, (u32)min(cpus, (u64)8192), __ATOMIC_RELAXED);
+        __atomic_store_n(&l->count, (u32)min(cpus, (u64)8192), __ATOMIC_RELAXED);
 }
 
 struct event_wait {

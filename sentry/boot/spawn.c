@@ -278,6 +278,15 @@ static u32 take_seed(u64 name)
     return 0;
 }
 
+// A container whose processes are in a control group of their own has CPU limits of its own.
+static void set_seed(struct container *c, u32 seed, const struct boot_message *m)
+{
+    c->seed = seed;
+    if (seed)
+        c->cpu = (struct cpu_limits){max(m->cpu_count, 1u), m->cpu_quota, m->cpu_period,
+                                     m->cpu_weight};
+}
+
 void spawn_container(struct control_call *call)
 {
     struct task *t;
@@ -296,7 +305,7 @@ void spawn_container(struct control_call *call)
         return;
     }
     s->container = container_ref(t->process->container);
-    s->container->seed = take_seed(seed);
+    set_seed(s->container, take_seed(seed), &s->m);
     spawn_start(call, s, t, runner, prepare_container);
 }
 

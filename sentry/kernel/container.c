@@ -10,6 +10,7 @@
 #include "sentry/kernel/exit.h"
 #include "sentry/kernel/session.h"
 #include "sentry/kernel/siginternal.h"
+#include "sentry/mm/account.h"
 #include "sentry/platform/platform.h"
 #include "sentry/vfs/mount.h"
 
@@ -67,6 +68,7 @@ void container_unref(struct container *c)
         return;
     // What else it held has gone with container_forget: this may be under locks.
     pid_ns_unref(c->pid_ns);
+    account_unref(c->memory);
     uts_ns_unref(c->uts);
     arena_free(c->uid_map);
     arena_free(c->gid_map);
@@ -117,7 +119,8 @@ int container_new(const char *id, const struct container_like *like, struct cont
     c->uts = like->uts ? uts_ns_ref(like->uts->uts) : uts_ns_new();
     c->ipc = like->ipc ? ipc_ns_ref(like->ipc->ipc) : ipc_ns_new();
     c->task_limit = the_kernel->task_limit;
-    if (!c->id || !c->pid_ns || !c->uts || !c->ipc) {
+    r = account_new(&c->memory);
+    if (r || !c->id || !c->pid_ns || !c->uts || !c->ipc) {
         release_parts(c);
         container_unref(c);
         return -ENOMEM;
@@ -136,6 +139,56 @@ int container_new(const char *id, const struct container_like *like, struct cont
     release_parts(c);
     container_unref(c);
     return r;
+}
+
+struct container *container_next(struct container *c)
+{
+    struct list *head = &the_kernel->containers, *n;
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    n = c ? c->node.next : head->next;
+    // One that has been forgotten meanwhile leads nowhere.
+    struct container *next = n == head || (c && n == &c->node)
+                                 ? NULL
+                                 : container_ref(list_entry(n, struct container, node));
+    mutex_unlock(&the_kernel->tasks_lock);
+    container_unref(c);
+    return next;
+}
+
+// ---- limits --------------------------------------------------------------------------------------
+
+struct account *account_now(void)
+{
+    return current ? container_current()->memory : NULL;
+}
+
+u64 container_memory_limit(const struct container *c)
+{
+    u64 all = the_kernel->memory_limit, own = c ? account_limit(c->memory) : 0;
+    return own ? min(own, all) : all;
+}
+
+bool container_memory_is_limited(const struct container *c)
+{
+    return account_limit(account_all()) || account_limit(c->memory);
+}
+
+const struct cpu_limits *container_cpus(const struct container *c)
+{
+    return c && c->cpu.count ? &c->cpu : &the_kernel->cpu;
+}
+
+u32 container_current_cpus(void)
+{
+    return max(container_cpus(current ? container_current() : NULL)->count, 1u);
+}
+
+u64 container_memory_used(struct container *c)
+{
+    struct list *head = &the_kernel->containers;
+    // Alone, what is used is the sandbox's, which is known at once.
+    bool alone = __atomic_load_n(&head->next, __ATOMIC_RELAXED) == head->prev;
+    return account_used(alone ? account_all() : c->memory);
 }
 
 // ---- processes from outside ----------------------------------------------------------------------

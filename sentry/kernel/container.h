@@ -40,6 +40,9 @@ struct container {
     struct mount_ns *mounts; // referenced; set while it is being made
     struct id_map *uid_map, *gid_map; // user_namespaces(7), as /proc shows them; NULL: the identity
     u32 task_limit;          // new tasks beyond it meet EAGAIN (atomic)
+    struct account *memory;  // what its guests hold (mm/account.h); referenced. The first's has no limit: it is the sandbox's
+    struct oom_state oom;    // oom.c's
+    struct cpu_limits cpu;   // count 0: the sandbox's
     u32 seed;                // of this process: what its address spaces come of (platform.h); set while it is made, owned
 
     struct process *init;    // referenced; NULL before it is made and when the container is forgotten
@@ -109,6 +112,20 @@ void container_signal_all(struct container *c, int sig);
 void container_pause(struct container *c);
 void container_resume(struct container *c);
 bool container_is_parked(struct container *c);
+
+// The container after `c` (NULL: the first), referenced; lets `c` go. NULL: there is none.
+struct container *container_next(struct container *c);
+
+// What it may use, as its guests see it: of memory in bytes (the sandbox's limit, when that is less), and of CPUs, of which
+// there is one at least. `c` NULL: the sandbox's.
+u64 container_memory_limit(const struct container *c);
+const struct cpu_limits *container_cpus(const struct container *c);
+// Bytes that its guests hold.
+u64 container_memory_used(struct container *c);
+// True if guests meet a limit of memory.
+bool container_memory_is_limited(const struct container *c);
+// The current task's container, or the sandbox.
+u32 container_current_cpus(void);
 
 // Counts and usage; consistent.
 struct container_info {

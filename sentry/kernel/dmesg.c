@@ -24,7 +24,7 @@ long dmesg_text(char **ret)
                               lines[i]);
     size += (u32)snprintf(text + size, DMESG_MAX - size,
                           "<6>[    0.%06u] %u CPU(s), %llu MiB of memory\n", 5000u,
-                          the_kernel->cpu_count,
+                          the_kernel->cpu.count,
                           (unsigned long long)(the_kernel->memory_limit >> 20));
     *ret = text;
     return size;

@@ -26,7 +26,7 @@ int kernel_init(void)
     list_init(&k->containers);
     k->pid_max = PID_NUMBER_DEFAULT_MAX;
     k->task_limit = PID_NUMBER_DEFAULT_MAX;
-    k->cpu_count = 1;
+    k->cpu.count = 1;
     k->boot_monotonic = sched_now();
     k->boot_realtime = host_clock(CLOCK_REALTIME);
     int r = host_random(k->boot_id, sizeof(k->boot_id));

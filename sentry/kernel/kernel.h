@@ -30,6 +30,18 @@ struct futex_bucket {
     struct list waiters;
 };
 
+// What guests are shown of their CPUs.
+struct cpu_limits {
+    u32 count;
+    u64 quota, period, weight; // as wire/boot.h has them
+};
+
+// What came of the last look at a memory limit.
+struct oom_state {
+    s64 killed; // when a process was killed whose memory is not known to have come back; 0: none
+    u64 used;
+};
+
 struct kernel {
     struct mutex tasks_lock; // RANK_TASKS; see task.h for what it guards
     struct list pid_hash[PID_HASH_SIZE];           // by namespace and number
@@ -58,13 +70,11 @@ struct kernel {
     u32 ended;          // futex word: 1 once that has ended and no task is left
     u32 init_ended;
     u8 boot_id[16];
-    u32 cpu_count;
-    u64 memory_limit;   // bytes, as guests see it in sysinfo(2)
-    struct timer oom_timer; // oom.c: the next look at what is in use, and what came of the last one
+    struct cpu_limits cpu; // of the sandbox
+    u64 memory_limit;      // ... bytes, as guests see it in sysinfo(2)
+    struct timer oom_timer; // oom.c: the next look at what is in use
     s64 oom_interval;
-    s64 oom_killed; // when a process was killed whose memory is not known to have come back; 0: none
-    u64 oom_used;
-    u64 cpu_quota, cpu_period, cpu_weight; // as wire/boot.h has them, for guests to look at
+    struct oom_state oom;
     struct futex_bucket futexes[FUTEX_BUCKETS];
 };
 

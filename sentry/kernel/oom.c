@@ -4,7 +4,9 @@
 #include <signal.h>
 
 #include "base/log.h"
+#include "sentry/fs/tmpfs/tmpfs.h"
 #include "sentry/kernel/container.h"
+#include "sentry/mm/account.h"
 #include "sentry/mm/mm.h"
 #include "sentry/sched/timer.h"
 
@@ -43,15 +45,17 @@ static s64 badness(struct process *p, u64 limit)
     return max(points, (s64)1);
 }
 
-// The worst process, referenced; NULL when there is none, or one is on its way already.
-static struct process *choose(u64 limit)
+// The worst process of a container (NULL: of any), referenced; NULL when there is none, or (*ret_goes) one is on its way.
+static struct process *choose(const struct container *c, u64 limit, bool *ret_goes)
 {
     struct process *p, *worst = NULL;
     s64 most = 0;
-    bool one_goes = false;
+    *ret_goes = false;
     for (s32 nr = 0; (p = process_next_root(nr)); process_unref(p)) {
         nr = p->pid->root_nr + 1;
-        one_goes |= p->group_exit && !p->zombie;
+        if (c && p->container != c)
+            continue;
+        *ret_goes |= p->group_exit && !p->zombie;
         s64 points = p->zombie ? -1 : badness(p, limit);
         if (points <= most)
             continue;
@@ -59,18 +63,21 @@ static struct process *choose(u64 limit)
         process_unref(worst);
         worst = process_ref(p);
     }
-    if (!one_goes)
+    if (!*ret_goes)
         return worst;
     process_unref(worst);
     return NULL;
 }
 
-static void kill_one(u64 limit, u64 used)
+enum outcome { KILLED, ONE_GOES, NOBODY };
+
+static enum outcome kill_one(const struct container *of, u64 limit, u64 used)
 {
-    struct process *p = choose(limit);
+    bool goes;
+    struct process *p = choose(of, limit, &goes);
     struct container *c = p ? p->container : NULL;
     if (!p)
-        return;
+        return goes ? ONE_GOES : NOBODY;
     log_warn("out of memory (%llu of %llu KiB): process %d of %s is killed",
              (unsigned long long)used >> 10, (unsigned long long)limit >> 10, p->tgid, c->id);
     process_exit_group(p, SIGKILL);
@@ -80,6 +87,7 @@ static void kill_one(u64 limit, u64 used)
     containers_start_killed();
     container_changed();
     process_unref(p);
+    return KILLED;
 }
 
 // ---- when ----------------------------------------------------------------------------------------
@@ -94,30 +102,60 @@ static s64 next_look(u64 room, bool grows, s64 last)
     return min(max(soon, SOONEST), LATEST);
 }
 
+// Too much is in use. Who was killed has some time to give its memory back; who ends anyway may, and is looked for soon.
+static s64 relieve(const struct container *c, struct oom_state *o, u64 limit, u64 used, s64 last)
+{
+    s64 now = sched_now();
+    if (o->killed && now - o->killed <= PATIENCE)
+        return AFTER_KILL;
+    enum outcome r = kill_one(c, limit, used);
+    o->killed = r == KILLED ? now : 0;
+    return r == NOBODY ? min(max(last * 2, AFTER_KILL), LATEST) : AFTER_KILL;
+}
+
+// Looks at one limit: that of a container, or (NULL) the sandbox's. The time until the next look.
+static s64 look_at(const struct container *c, struct account *a, struct oom_state *o, s64 last)
+{
+    u64 limit = account_limit(a), most = account_most(a);
+    if (!limit)
+        return LATEST;
+    u64 used = account_used(a), before = o->used;
+    o->used = used;
+    if (used >= most)
+        return relieve(c, o, limit, used, last);
+    o->killed = 0;
+    account_watch(a, max((most - used) / 4, (u64)WATCH_MIN));
+    return next_look(most - used, used > before, last);
+}
+
+static bool any_limit(void)
+{
+    bool any = account_limit(account_all()) != 0;
+    for (struct container *c = NULL; (c = container_next(c));)
+        any |= account_limit(c->memory) != 0;
+    return any;
+}
+
 static void look(struct timer *t)
 {
     struct kernel *k = the_kernel;
-    u64 limit = mm_memory_limit(), used = mm_memory_used();
-    u64 most = mm_memory_most();
-    if (!limit)
+    if (!any_limit())
         return;
-    if (used >= most) {
-        s64 now = sched_now();
-        if (!k->oom_killed || now - k->oom_killed > PATIENCE) {
-            kill_one(limit, used);
-            k->oom_killed = now;
+    s64 last = k->oom_interval;
+    s64 next = look_at(NULL, account_all(), &k->oom, last);
+    bool recounted = false;
+    for (struct container *c = NULL; (c = container_next(c));) {
+        if (account_limit(c->memory) && !recounted) {
+            tmpfs_recount_all();
+            recounted = true;
         }
-        k->oom_interval = AFTER_KILL;
-    } else {
-        k->oom_killed = 0;
-        mm_memory_watch(max((most - used) / 4, (u64)WATCH_MIN));
-        k->oom_interval = next_look(most - used, used > k->oom_used, k->oom_interval);
+        next = min(next, look_at(c, c->memory, &c->oom, last));
     }
-    k->oom_used = used;
-    (void)timer_arm(t, sched_now() + k->oom_interval);
+    k->oom_interval = next;
+    (void)timer_arm(t, sched_now() + next);
 }
 
-void mm_memory_grows(void)
+void account_grows(void)
 {
     (void)timer_arm(&the_kernel->oom_timer, sched_now() + SOONEST);
 }
@@ -130,7 +168,7 @@ void oom_init(void)
 void oom_watch(void)
 {
     struct kernel *k = the_kernel;
-    if (!mm_memory_limit())
+    if (!any_limit())
         return;
     k->oom_timer.kind = TIMER_OOM;
     k->oom_interval = SOONEST;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The sandbox's memory limit, which guests reach without a system call by touching pages: use is looked at from
-// time to time, the sooner the nearer the limit, and shortly before it one process is killed, as Linux chooses it
-// (oom_score_adj of proc(5)), so that the host need not end something itself.
+// Limits of memory, the sandbox's and each container's, which guests reach without a system call by touching pages: use
+// is looked at from time to time, the sooner the nearer a limit, and shortly before it one process of those whom the limit
+// is about is killed, as Linux chooses it (oom_score_adj of proc(5)), so that the host need not end something itself.
 #ifndef BAILEY_SENTRY_KERNEL_OOM_H
 #define BAILEY_SENTRY_KERNEL_OOM_H
 
 // At boot and after a restore, before oom_watch.
 void oom_init(void);
 
-// The limit has been set, changed or taken away, or tasks begin to run.
+// A limit has been set, changed or taken away, or tasks begin to run.
 void oom_watch(void);
 
 #endif

@@ -134,7 +134,7 @@ int backing_current(struct mm *mm)
         }
     }
     struct memfile *mf;
-    int err = memfile_new(false, &mf);
+    int err = memfile_new(mm->account, false, &mf);
     if (err)
         return err;
     b = backing_new(mm);

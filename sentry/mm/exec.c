@@ -36,7 +36,7 @@ static int vdso_memfile(struct memfile **ret, u64 *ret_size)
     if (*ret || !image || !size)
         return 0;
     struct memfile *mf, *expected = NULL;
-    int err = memfile_new(true, &mf);
+    int err = memfile_new(NULL, true, &mf);
     if (!err)
         err = memfile_write(mf, 0, image, size);
     if (err)

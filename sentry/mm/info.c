@@ -5,8 +5,6 @@
 #include "sentry/mm/internal.h"
 #include "sentry/vfs/file.h"
 
-#define RESERVE_MIN (6ull << 20)
-
 void mm_get_layout(struct mm *mm, struct mm_layout *ret)
 {
     mm_lock(mm);
@@ -126,33 +124,6 @@ void mm_get_counters(struct mm *mm, struct mm_counters *ret)
     mm->peak_rss = max(mm->peak_rss, ret->rss);
     ret->peak_rss = mm->peak_rss;
     mm_unlock(mm);
-}
-
-u64 mm_memory_used(void)
-{
-    return memfile_total_used();
-}
-
-u64 mm_memory_most(void)
-{
-    u64 limit = memfile_limit();
-    return limit ? limit - min(max(RESERVE_MIN, limit / 32), limit / 4) : ~0ull;
-}
-
-void mm_memory_watch(u64 bytes)
-{
-    memfile_watch(bytes);
-}
-
-bool mm_memory_has(u64 more)
-{
-    u64 most = mm_memory_most();
-    return most == ~0ull || (more <= most && memfile_total_used() <= most - more);
-}
-
-u64 mm_memory_limit(void)
-{
-    return memfile_limit();
 }
 
 bool mm_mapped_writable(int host_fd)

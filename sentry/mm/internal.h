@@ -14,6 +14,7 @@
 #include "base/lock.h"
 #include "base/rbtree.h"
 #include "base/ref.h"
+#include "sentry/mm/account.h"
 #include "sentry/mm/hostmap.h"
 #include "sentry/mm/memfile.h"
 #include "sentry/mm/mm.h"
@@ -81,7 +82,8 @@ struct mm {
     struct leftover leftovers[LEFTOVERS_MAX];
     u64 leftover_size;
     u64 size, peak_size, locked, data, stack; // bytes; data: private writable (RLIMIT_DATA)
-    u64 accounted;                            // bytes told to memfile_account
+    struct account *account;                  // referenced, NULL: none; does not change
+    u64 accounted;                            // bytes told to account_reserve
     u64 peak_rss;
     // Pages that were written soon after a fork: the next one copies them at once.
     u64 hot[HOT_PAGES];

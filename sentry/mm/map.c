@@ -30,7 +30,7 @@ void mm_add_size(struct mm *mm, const struct vma *v, s64 delta)
         mm->locked += (u64)delta;
     if (!v->file && !(v->flags & MM_VMA_NORESERVE) && v->prot & PROT_WRITE) {
         mm->accounted += (u64)delta;
-        memfile_account(delta);
+        account_reserve(mm->account, delta);
     }
 }
 
@@ -169,7 +169,7 @@ static int map_shared_anon(struct mm *mm, u64 start, u64 end, u32 prot, u32 flag
 {
     struct memfile *mf;
     struct backing *b;
-    int err = memfile_new(true, &mf);
+    int err = memfile_new(mm->account, true, &mf);
     if (err)
         return err;
     err = backing_for_memfile(mm, mf, &b);
@@ -263,7 +263,7 @@ static int check_limits(struct mm *mm, u64 size, u32 prot, u32 flags, bool share
     bool data = prot & PROT_WRITE && !shared && !(flags & MAP_GROWSDOWN);
     if (!mm_may_expand(mm, size, data))
         return -ENOMEM;
-    if (prot & PROT_WRITE && !(flags & MAP_NORESERVE) && !memfile_may_grow(size))
+    if (prot & PROT_WRITE && !(flags & MAP_NORESERVE) && !account_may_grow(mm->account, size))
         return -ENOMEM;
     if (flags & MAP_LOCKED || mm->future_locked) {
         u64 limit = mm_rlimit(8 /* RLIMIT_MEMLOCK */);
@@ -366,7 +366,7 @@ static int protect_part(struct mm *mm, struct vma *v, u64 start, u64 end, u32 pr
                          mm_rlimit(2) - min(mm_rlimit(2), mm->data) < end - start))
         return -ENOMEM;
     if (becomes_data && !(v->flags & MM_VMA_NORESERVE) && !v->file &&
-        !memfile_may_grow(end - start))
+        !account_may_grow(mm->account, end - start))
         return -ENOMEM;
     int err = vma_split(mm, start);
     if (!err)

@@ -10,7 +10,7 @@
 #include "host/host.h"
 #include "sentry/arena/arena.h"
 #include "sentry/arena/side.h"
-#include "sentry/mm/mm.h"
+#include "sentry/mm/account.h"
 #include "sentry/mm/window.h"
 
 struct memfile_side {
@@ -24,9 +24,7 @@ struct memfile_root {
     struct mutex lock; // RANK_MEMFILE
     struct list files; // guarded by lock
     u64 next_id;
-    s64 accounted; // bytes of address space that may become memory
-    u64 watch, grown; // mm_memory_watch (atomic; watch 0: nobody is to be told)
-    u64 limit;
+    struct account all; // of the sandbox; its list of files is not used
     struct memfile *vdso;
 };
 
@@ -39,6 +37,12 @@ static struct memfile_root *root(void)
     return *arena_slot(ARENA_SLOT_MM);
 }
 
+struct account *account_all(void)
+{
+    struct memfile_root *r = root();
+    return r ? &r->all : NULL;
+}
+
 int memfile_init(int dirfd, u64 limit)
 {
     struct memfile_root *r = arena_slot_get(ARENA_SLOT_MM, sizeof(*r));
@@ -46,7 +50,7 @@ int memfile_init(int dirfd, u64 limit)
         return -ENOMEM;
     if (!r->files.next)
         list_init(&r->files);
-    r->limit = limit;
+    account_set_limit(&r->all, limit);
     memdir = dirfd;
     return 0;
 }
@@ -56,7 +60,7 @@ static void memfile_name(char name[48], u64 id)
     snprintf(name, 48, "mem-%d-%llu", host_getpid(), (unsigned long long)id);
 }
 
-int memfile_new(bool shared, struct memfile **ret)
+int memfile_new(struct account *a, bool shared, struct memfile **ret)
 {
     struct memfile_root *r = root();
     char name[48];
@@ -81,8 +85,12 @@ int memfile_new(bool shared, struct memfile **ret)
     err = -ENOMEM;
     if (!mf->side)
         goto fail_file;
+    mf->account = account_ref(a);
+    list_init(&mf->account_node);
     mutex_lock(&r->lock, RANK_MEMFILE);
     list_push(&r->files, &mf->node);
+    if (a)
+        list_push(&a->files, &mf->account_node);
     mutex_unlock(&r->lock);
     *ret = mf;
     return 0;
@@ -143,7 +151,9 @@ void memfile_unref(struct memfile *mf)
     struct memfile_side *side = side_remove(&sides, mf->side);
     mutex_lock(&r->lock, RANK_MEMFILE);
     list_remove(&mf->node);
+    list_remove(&mf->account_node);
     mutex_unlock(&r->lock);
+    account_unref(mf->account);
     if (side && side->self == mf) {
         char name[48];
         memfile_name(name, mf->id);
@@ -321,6 +331,17 @@ u64 memfile_total_used(void)
     return total;
 }
 
+u64 memfile_used_of(struct account *a)
+{
+    struct memfile_root *r = root();
+    u64 total = 0;
+    mutex_lock(&r->lock, RANK_MEMFILE);
+    for (struct list *n = a->files.next; n != &a->files; n = n->next)
+        total += memfile_used(list_entry(n, struct memfile, account_node));
+    mutex_unlock(&r->lock);
+    return total;
+}
+
 u32 memfile_count(void)
 {
     struct memfile_root *r = root();
@@ -333,46 +354,4 @@ u32 memfile_count(void)
         count++;
     mutex_unlock(&r->lock);
     return count;
-}
-
-u64 memfile_limit(void)
-{
-    struct memfile_root *r = root();
-    return r ? r->limit : 0;
-}
-
-void memfile_watch(u64 bytes)
-{
-    struct memfile_root *r = root();
-    __atomic_store_n(&r->grown, 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&r->watch, bytes, __ATOMIC_RELAXED);
-}
-
-void memfile_set_limit(u64 limit)
-{
-    __atomic_store_n(&root()->limit, limit, __ATOMIC_RELAXED);
-}
-
-void memfile_account(s64 bytes)
-{
-    struct memfile_root *r = root();
-    __atomic_fetch_add(&r->accounted, bytes, __ATOMIC_RELAXED);
-    u64 watch = __atomic_load_n(&r->watch, __ATOMIC_RELAXED);
-    if (!watch || bytes <= 0 ||
-        __atomic_add_fetch(&r->grown, (u64)bytes, __ATOMIC_RELAXED) < watch)
-        return;
-    __atomic_store_n(&r->watch, 0, __ATOMIC_RELAXED);
-    mm_memory_grows();
-}
-
-bool memfile_may_grow(u64 more)
-{
-    struct memfile_root *r = root();
-    if (!r->limit)
-        return true;
-    s64 accounted = __atomic_load_n(&r->accounted, __ATOMIC_RELAXED);
-    if (accounted >= 0 && more <= r->limit && (u64)accounted <= r->limit - more)
-        return true;
-    // What was handed out would not fit, but what is in use may: large sparse mappings are common.
-    return memfile_total_used() < r->limit;
 }

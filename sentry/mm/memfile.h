@@ -15,11 +15,15 @@
 #include "base/lock.h"
 #include "base/ref.h"
 
+struct account;
+
 struct memfile {
     struct ref ref;
     u32 side;         // handle of the process-only part
     u64 id;           // does not change; its name
     struct list node; // on the list of all; guarded by its lock
+    struct account *account;  // whose memory it is, referenced; NULL: nobody's
+    struct list account_node; // on the list of the account's; as node
     u32 shared;       // MAP_SHARED|MAP_ANONYMOUS memory: always written in place
     u32 stale;        // ranges that are no longer in use may hold old data
 };
@@ -35,8 +39,8 @@ int memfile_init(int dirfd, u64 limit) must_check;
 int memfile_each(int (*visit)(void *arg, struct memfile *mf), void *arg) must_check;
 int memfile_revive(struct memfile *mf) must_check;
 
-// An empty file with one reference. -ENOMEM, or the host's error.
-int memfile_new(bool shared, struct memfile **ret) must_check;
+// An empty file with one reference, whose memory is the account's (NULL: nobody's). -ENOMEM, or the host's error.
+int memfile_new(struct account *a, bool shared, struct memfile **ret) must_check;
 struct memfile *memfile_ref(struct memfile *mf);
 void memfile_unref(struct memfile *mf);
 
@@ -80,18 +84,12 @@ u64 memfile_run(struct memfile *mf, u64 off, u64 limit, bool *ret_data);
 // Where the one that holds the vDSO is kept (NULL at first).
 struct memfile **memfile_vdso(void);
 
-// Bytes of host memory that it holds; that all hold; how many files there are; whether `more` bytes stay within the
-// limit (cheap unless near it).
+// Bytes of host memory that it holds; that all hold; that those of an account hold; how many files there are.
 u64 memfile_used(struct memfile *mf);
 u64 memfile_total_used(void);
+u64 memfile_used_of(struct account *a);
+u32 memfile_count(void);
 // The memory directory's file system is all the sandbox's own: what is used of it counts, whoever uses it (tmpfs).
 void memfile_own_directory(void);
-u32 memfile_count(void);
-u64 memfile_limit(void);
-void memfile_set_limit(u64 limit);
-void memfile_watch(u64 bytes); // mm_memory_watch
-bool memfile_may_grow(u64 more);
-// Accounts address space handed out (the upper bound that keeps memfile_may_grow cheap).
-void memfile_account(s64 bytes);
 
 #endif

@@ -37,19 +37,15 @@ int mm_init(int memdir_fd, u64 memory_limit)
     return err ? err : safecopy_install();
 }
 
-void mm_set_memory_limit(u64 limit)
-{
-    memfile_set_limit(limit);
-}
-
 static u64 next_gen = 1;
 
-static struct mm *mm_alloc(void)
+static struct mm *mm_alloc(struct account *account)
 {
     struct mm *mm = arena_alloc(sizeof(*mm));
     if (!mm)
         return NULL;
     ref_init(&mm->ref);
+    mm->account = account_ref(account);
     // No two address spaces ever have the same (address, gen).
     mm->gen = __atomic_fetch_add(&next_gen, 1, __ATOMIC_RELAXED) << 36;
     list_init(&mm->backings);
@@ -63,11 +59,12 @@ static struct mm *mm_alloc(void)
 
 int mm_new(struct mm **ret, u32 *ret_thread)
 {
-    struct mm *mm = mm_alloc();
+    struct mm *mm = mm_alloc(account_now());
     if (!mm)
         return -ENOMEM;
     int err = platform_as_new(mm_seed(), &mm->as, ret_thread);
     if (err) {
+        account_unref(mm->account);
         arena_free(mm);
         return err;
     }
@@ -209,7 +206,8 @@ static void destroy(struct mm *mm)
     }
     list_splice(&mm->dying, &mm->backings);
     release_lists(&mm->dead, &mm->dying);
-    memfile_account(-(s64)mm->accounted);
+    account_reserve(mm->account, -(s64)mm->accounted);
+    account_unref(mm->account);
     for (u32 i = 0; i < array_size(mm->spare); i++)
         arena_free(mm->spare[i]);
     if (mm->exe)
@@ -459,12 +457,12 @@ static int copy_to_child(struct mm *parent, struct mm *child)
 
 int mm_fork(struct mm *parent, u32 thread, struct mm **ret, u32 *ret_thread)
 {
-    struct mm *child = mm_alloc();
+    struct mm *child = mm_alloc(parent->account);
     if (!child)
         return -ENOMEM;
     mm_lock(parent);
     int err = 0;
-    if (!memfile_may_grow(parent->data))
+    if (!account_may_grow(parent->account, parent->data))
         err = -ENOMEM;
     if (!err) {
         bool moved = gather(parent);
@@ -480,6 +478,7 @@ int mm_fork(struct mm *parent, u32 thread, struct mm **ret, u32 *ret_thread)
     }
     if (err) {
         mm_unlock(parent);
+        account_unref(child->account);
         arena_free(child);
         return err;
     }

@@ -41,7 +41,7 @@ extern __thread u32 current_thread;
 void mm_set_current(struct mm *mm, u32 platform_thread);
 
 // Once, at boot: where memory files are made (a directory of a tmpfs of our own, without noexec and
-// size limit; the descriptor stays open), and the bound on what guests may hold in bytes (0: none).
+// size limit; the descriptor stays open), and the bound on what guests may hold in bytes (0: none; account.h).
 // Installs the handler that recovers from faults on guest memory (safecopy.h).
 int mm_init(int memdir_fd, u64 memory_limit) must_check;
 
@@ -188,17 +188,6 @@ struct mm_counters {
 };
 void mm_get_counters(struct mm *mm, struct mm_counters *ret);
 
-// Bytes of memory that all memory files hold on the host (for /proc/meminfo, sysinfo(2)).
-u64 mm_memory_used(void);
-u64 mm_memory_limit(void); // 0: none
-// What guests may use of it, the rest being for the sentry and the stubs themselves, which the host counts too;
-// ~0: no limit. And whether `more` bytes can be had.
-u64 mm_memory_most(void);
-bool mm_memory_has(u64 more);
-// mm_memory_grows() is called, once, when address spaces have grown by so many bytes from now on.
-void mm_memory_watch(u64 bytes);
-void mm_set_memory_limit(u64 limit); // from now on; what is in use stays
-
 // --- Implemented by kernel/ ------------------------------------------------------------------------
 
 // The current task's soft limit (RLIMIT_*), ~0 without one.
@@ -207,8 +196,5 @@ u64 mm_rlimit(u32 resource);
 u32 mm_seed(void);
 // Makes every task that uses `mm` leave the guest soon (platform_interrupt), because its memory was changed by another.
 void mm_kick(struct mm *mm);
-
-// What mm_memory_watch asked for has happened. Called with mm->lock held.
-void mm_memory_grows(void);
 
 #endif

@@ -143,7 +143,7 @@ static s64 remap_locked(struct mm *mm, u64 addr, u64 old_size, u64 new_size, u32
     if (v->flags & MM_VMA_LOCKED && mm->locked + grows > mm_rlimit(8 /* RLIMIT_MEMLOCK */) &&
         !cred_capable(cred_current(), 14 /* CAP_IPC_LOCK */))
         return -EAGAIN;
-    if (vma_is_data(v) && !(v->flags & MM_VMA_NORESERVE) && !memfile_may_grow(grows))
+    if (vma_is_data(v) && !(v->flags & MM_VMA_NORESERVE) && !account_may_grow(mm->account, grows))
         return -ENOMEM;
     bool in_place = !(flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) && old_size &&
                     addr + old_size == v->end;
@@ -201,7 +201,7 @@ static int grow_heap(struct mm *mm, u64 start, u64 end)
     struct vma *next = vma_find(mm, start);
     u64 limit = next ? next->start - (next->flags & MM_VMA_GROWSDOWN ? STACK_GUARD_GAP : 0) : MM_TOP;
     if (end + PAGE_SIZE > limit || !mm_may_expand(mm, end - start, true) ||
-        !memfile_may_grow(end - start) || mm->vma_count >= MM_MAP_COUNT_MAX)
+        !account_may_grow(mm->account, end - start) || mm->vma_count >= MM_MAP_COUNT_MAX)
         return -ENOMEM;
     return mm_map_anon(mm, start, end, PROT_READ | PROT_WRITE,
                        MM_VMA_MAYWRITE | (mm->future_locked ? MM_VMA_LOCKED : 0));

@@ -74,7 +74,8 @@ struct guest_sysinfo {
 long sys_sysinfo(struct task *t, const u64 a[6])
 {
     struct kernel *k = the_kernel;
-    u64 used = mm_memory_used(), total = k->memory_limit;
+    struct container *c = container_current();
+    u64 used = container_memory_used(c), total = container_memory_limit(c);
     struct guest_sysinfo s = {
         .uptime = (sched_now() - k->boot_monotonic) / NSEC_PER_SEC + 1,
         .totalram = total,

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 
 #include "host/host.h"
+#include "sentry/kernel/container.h"
 #include "sentry/mm/usercopy.h"
 #include "sentry/syscalls/sys_kernel.h"
 
@@ -36,7 +37,7 @@ long sys_getcpu(struct task *t, const u64 a[6])
 {
     u32 cpu = 0;
     host_sys(SYS_getcpu, &cpu, 0, 0);
-    cpu %= the_kernel->cpu_count;
+    cpu %= container_current_cpus();
     if (a[0] && put_u32(uaddr(a[0]), cpu))
         return -EFAULT;
     return a[1] && put_u32(uaddr(a[1]), 0) ? -EFAULT : 0;
@@ -45,7 +46,7 @@ long sys_getcpu(struct task *t, const u64 a[6])
 long sys_sched_setaffinity(struct task *t, const u64 a[6])
 {
     u64 mask[16] = {0};
-    u32 cpus = min(the_kernel->cpu_count, 1024u);
+    u32 cpus = min(container_current_cpus(), 1024u);
     u64 size = min((u64)(u32)a[1], (u64)sizeof(mask));
     bool any = false;
 
@@ -71,7 +72,7 @@ long sys_sched_setaffinity(struct task *t, const u64 a[6])
 
 long sys_sched_getaffinity(struct task *t, const u64 a[6])
 {
-    u32 cpus = min(the_kernel->cpu_count, 1024u);
+    u32 cpus = min(container_current_cpus(), 1024u);
     u64 size = align_up((u64)cpus, 64) / 8, mask[16] = {0};
     if ((u32)a[1] < size || (u32)a[1] & 7)
         return -EINVAL;

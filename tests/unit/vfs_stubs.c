@@ -6,6 +6,7 @@
 
 #include "base/bug.h"
 #include "sentry/arena/arena.h"
+#include "sentry/mm/account.h"
 #include "sentry/mm/mm.h"
 #include "sentry/mm/usercopy.h"
 
@@ -51,7 +52,12 @@ WEAK u64 mm_rlimit(u32 resource)
     return kernel_rlimit((int)resource);
 }
 
-WEAK void mm_memory_grows(void)
+WEAK struct account *account_now(void)
+{
+    return NULL;
+}
+
+WEAK void account_grows(void)
 {
 }
 

@@ -6,13 +6,13 @@
 #include <string.h>
 
 #include "host/syscall.h"
-#include "sentry/kernel/kernel.h"
-#include "sentry/mm/mm.h"
+#include "sentry/kernel/container.h"
 
 void load_get_memory(struct load_memory *ret)
 {
     struct sysinfo info = {0};
-    u64 limit = the_kernel->memory_limit, used = mm_memory_used();
+    struct container *c = container_current();
+    u64 limit = container_memory_limit(c), used = container_memory_used(c);
     long r = host_sys(SYS_sysinfo, &info);
     u64 unit = info.mem_unit ? info.mem_unit : 1;
     u64 host_total = r ? 0 : info.totalram * unit, host_free = r ? 0 : info.freeram * unit;

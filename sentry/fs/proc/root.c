@@ -45,7 +45,7 @@ static int show_loadavg(struct pseudo_ctx *x, struct text *out)
 static int show_stat(struct pseudo_ctx *x, struct text *out)
 {
     struct container_info info;
-    u32 cpus = max(the_kernel->cpu_count, 1u);
+    u32 cpus = container_current_cpus();
     container_get_info(container_current(), &info);
     u64 user = info.usage.user / NSEC_PER_TICK, system = info.usage.system / NSEC_PER_TICK;
     u64 up = (u64)(sched_now() - the_kernel->boot_monotonic) / NSEC_PER_TICK * cpus;
@@ -109,8 +109,9 @@ static int show_meminfo(struct pseudo_ctx *x, struct text *out)
 
 static int show_cpuinfo(struct pseudo_ctx *x, struct text *out)
 {
-    for (u32 i = 0; i < max(the_kernel->cpu_count, 1u); i++)
-        load_show_cpu(i, the_kernel->cpu_count, out);
+    u32 count = container_current_cpus();
+    for (u32 i = 0; i < count; i++)
+        load_show_cpu(i, count, out);
     return 0;
 }
 

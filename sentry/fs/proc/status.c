@@ -4,6 +4,7 @@
 
 #include "sentry/fs/proc/proc.h"
 #include "sentry/fs/pseudo/pseudo.h"
+#include "sentry/kernel/container.h"
 #include "sentry/kernel/seccomp.h"
 #include "sentry/kernel/trace.h"
 #include "sentry/vfs/fdtable.h"
@@ -187,7 +188,7 @@ static void status_masks(struct pseudo_ctx *x, struct text *out)
 
 static void status_cpus(struct text *out)
 {
-    u32 cpus = max(the_kernel->cpu_count, 1u);
+    u32 cpus = container_current_cpus();
     text_str(out, "Cpus_allowed:\t");
     u64 mask = cpus >= 64 ? ~0ull : (1ull << cpus) - 1;
     text_printf(out, "%llx\nCpus_allowed_list:\t", (unsigned long long)mask);

@@ -2,13 +2,12 @@
 // The container's control group as its guest sees it: the root of a version 2 hierarchy
 // (cgroup-v2.rst of the kernel's documentation), read-only, whatever version the host has. The
 // limits are the host's to set; what programs read here to find out how much they may use is what
-// the sandbox was told.
+// the container was told.
 #include <string.h>
 
 #include "sentry/fs/proc/proc.h"
 #include "sentry/fs/sys/sys.h"
 #include "sentry/kernel/container.h"
-#include "sentry/mm/mm.h"
 
 #define NSEC_PER_USEC 1000
 
@@ -48,10 +47,10 @@ static int show_threads(struct pseudo_ctx *x, struct text *out)
 
 static int show_cpu_max(struct pseudo_ctx *x, struct text *out)
 {
-    const struct kernel *k = the_kernel;
-    unsigned long long period = k->cpu_period ? k->cpu_period : 100000;
-    if (k->cpu_quota)
-        text_printf(out, "%llu %llu\n", (unsigned long long)k->cpu_quota, period);
+    const struct cpu_limits *l = container_cpus(container_current());
+    unsigned long long period = l->period ? l->period : 100000;
+    if (l->quota)
+        text_printf(out, "%llu %llu\n", (unsigned long long)l->quota, period);
     else
         text_printf(out, "max %llu\n", period);
     return 0;
@@ -59,7 +58,8 @@ static int show_cpu_max(struct pseudo_ctx *x, struct text *out)
 
 static int show_cpu_weight(struct pseudo_ctx *x, struct text *out)
 {
-    return show_number(out, the_kernel->cpu_weight ? the_kernel->cpu_weight : 100);
+    u64 weight = container_cpus(container_current())->weight;
+    return show_number(out, weight ? weight : 100);
 }
 
 static int show_cpu_stat(struct pseudo_ctx *x, struct text *out)
@@ -77,20 +77,21 @@ static int show_cpu_stat(struct pseudo_ctx *x, struct text *out)
 
 static int show_cpus(struct pseudo_ctx *x, struct text *out)
 {
-    u32 count = max(the_kernel->cpu_count, 1u);
+    u32 count = container_current_cpus();
     text_printf(out, count > 1 ? "0-%u\n" : "%u\n", count - 1);
     return 0;
 }
 
 static int show_memory_current(struct pseudo_ctx *x, struct text *out)
 {
-    return show_number(out, mm_memory_used());
+    return show_number(out, container_memory_used(container_current()));
 }
 
 static int show_memory_max(struct pseudo_ctx *x, struct text *out)
 {
-    if (mm_memory_limit())
-        return show_number(out, the_kernel->memory_limit);
+    struct container *c = container_current();
+    if (container_memory_is_limited(c))
+        return show_number(out, container_memory_limit(c));
     text_str(out, "max\n");
     return 0;
 }
@@ -103,7 +104,7 @@ static int show_memory_stat(struct pseudo_ctx *x, struct text *out)
                 "anon %llu\nfile 0\nkernel 0\nshmem 0\nfile_mapped 0\nfile_dirty 0\n"
                 "inactive_anon 0\nactive_anon 0\ninactive_file 0\nactive_file 0\n"
                 "unevictable 0\nslab 0\npgfault 0\npgmajfault 0\n",
-                (unsigned long long)mm_memory_used());
+                (unsigned long long)container_memory_used(container_current()));
     return 0;
 }
 

@@ -6,6 +6,7 @@
 
 #include "sentry/fs/proc/machine.h"
 #include "sentry/fs/proc/proc.h"
+#include "sentry/kernel/container.h"
 #include "sentry/vfs/dentry.h"
 
 #define SYSFS_MAGIC 0x62656572
@@ -13,7 +14,7 @@
 
 static u32 cpu_count(void)
 {
-    return max(the_kernel->cpu_count, 1u);
+    return container_current_cpus();
 }
 
 static int show_cpu_range(struct pseudo_ctx *x, struct text *out)

@@ -6,6 +6,7 @@
 
 #include "sentry/arena/arena.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
+#include "sentry/mm/account.h"
 #include "sentry/vfs/dentry.h"
 
 #define DIR_SIZE_EMPTY 40 // as Linux shows it
@@ -148,6 +149,7 @@ static void tmpfs_evict(struct inode *i)
     if (S_ISREG(i->mode))
         tmpfs_data_free(i);
     tmpfs_xattrs_free(i);
+    account_unref(n->account);
     __atomic_fetch_sub(&tmpfs_super(i->sb)->inodes, 1, __ATOMIC_RELAXED);
     arena_free(n);
 }

@@ -11,6 +11,7 @@
 #include "host/host.h"
 #include "sentry/arena/arena.h"
 #include "sentry/arena/side.h"
+#include "sentry/mm/account.h"
 #include "sentry/mm/mm.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
 #include "sentry/mm/usercopy.h"
@@ -37,17 +38,24 @@ void tmpfs_init(int memdir_fd, u64 memory)
 
 // ---- counting ----------------------------------------------------------------------------------
 
+static struct account *account_of(const struct inode *i)
+{
+    struct account *own = tmpfs_node(i)->account;
+    return own ? own : tmpfs_super(i->sb)->account;
+}
+
 static int charge(struct inode *i, u64 pages)
 {
     struct tmpfs_super *s = tmpfs_super(i->sb);
-    // Files leave some for processes, which would be killed for want of it.
-    if (pages && !mm_memory_has(pages * PAGE_SIZE + mm_memory_most() / 16))
+    struct account *a = account_of(i);
+    if (pages && !account_has_for_file(a, pages * PAGE_SIZE))
         return -ENOSPC;
     u64 now = __atomic_add_fetch(&s->pages, pages, __ATOMIC_RELAXED);
     if (s->page_limit && now > s->page_limit) {
         __atomic_fetch_sub(&s->pages, pages, __ATOMIC_RELAXED);
         return -ENOSPC;
     }
+    account_add_pages(a, (s64)pages);
     u64 total = __atomic_add_fetch(&tmpfs_node(i)->pages, pages, __ATOMIC_RELAXED);
     i->blocks = total * (PAGE_SIZE / 512);
     return 0;
@@ -56,6 +64,7 @@ static int charge(struct inode *i, u64 pages)
 static void uncharge(struct inode *i, u64 pages)
 {
     __atomic_fetch_sub(&tmpfs_super(i->sb)->pages, pages, __ATOMIC_RELAXED);
+    account_add_pages(account_of(i), -(s64)pages);
     u64 total = __atomic_sub_fetch(&tmpfs_node(i)->pages, pages, __ATOMIC_RELAXED);
     i->blocks = total * (PAGE_SIZE / 512);
 }
@@ -75,7 +84,18 @@ void tmpfs_recount(struct inode *i)
     u64 real = st.stx_blocks / (PAGE_SIZE / 512);
     u64 old = __atomic_exchange_n(&tmpfs_node(i)->pages, real, __ATOMIC_RELAXED);
     __atomic_fetch_add(&tmpfs_super(i->sb)->pages, real - old, __ATOMIC_RELAXED);
+    account_add_pages(account_of(i), (s64)(real - old));
     i->blocks = st.stx_blocks;
+}
+
+void tmpfs_recount_all(void)
+{
+    u32 index = 0;
+    // An owner takes its file out of the table before it goes.
+    mutex_lock(&host_files.lock, RANK_SIDE);
+    for (struct host_file *h; (h = side_next(&host_files, &index));)
+        tmpfs_recount(h->owner);
+    mutex_unlock(&host_files.lock);
 }
 
 // ---- pages in the arena; io held ---------------------------------------------------------------
@@ -597,6 +617,8 @@ static struct super *memfd_super(void)
     struct mount_request m = {.source = "tmpfs", .options = "size=0,nr_inodes=0"};
     if (tmpfs_fs_type.mount(&m, &sb))
         return NULL;
+    account_unref(tmpfs_super(sb)->account); // each file has its own
+    tmpfs_super(sb)->account = NULL;
     if (__atomic_compare_exchange_n(&g->memfds, &expected, sb, false, __ATOMIC_ACQ_REL,
                                     __ATOMIC_ACQUIRE))
         return sb;
@@ -621,6 +643,7 @@ int tmpfs_memfd_new(const char *name, u32 flags, struct file **ret)
     if (r)
         return r;
     i->nlink = 0;
+    tmpfs_node(i)->account = account_ref(account_now());
     i->link = arena_strdup(name);
     if (flags & MFD_ALLOW_SEALING)
         tmpfs_node(i)->seals = 0;

@@ -4,6 +4,7 @@
 
 #include "sentry/arena/arena.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
+#include "sentry/mm/account.h"
 #include "sentry/vfs/dentry.h"
 
 static u64 memory_size = 1ull << 30;
@@ -12,6 +13,13 @@ void tmpfs_set_memory(u64 memory)
 {
     if (memory)
         memory_size = memory;
+}
+
+// The memory of whoever mounts.
+static u64 memory_here(void)
+{
+    u64 limit = account_limit(account_now());
+    return limit ? min(limit, memory_size) : memory_size;
 }
 
 struct options {
@@ -33,7 +41,7 @@ static bool parse_number(const char *s, u32 n, u32 base, bool suffix, u64 *ret)
     if (i < n && suffix) {
         static const char units[] = "kmg";
         if (s[i] == '%') {
-            v = memory_size / 100 * min(v, 100ull);
+            v = memory_here() / 100 * min(v, 100ull);
         } else {
             const char *u = strchr(units, s[i] | 32);
             if (!u || __builtin_mul_overflow(v, 1ull << (10 * (u - units + 1)), &v))
@@ -96,12 +104,14 @@ static void set_limits(struct tmpfs_super *s, const struct options *o)
 {
     if (o->has_size)
         s->size_option = o->size;
-    s->page_limit = o->has_size ? page_up(o->size) / PAGE_SIZE : memory_size / 2 / PAGE_SIZE;
-    s->inode_limit = o->has_inodes ? o->inodes : max(memory_size / 2 / PAGE_SIZE, 1024ull);
+    s->page_limit = o->has_size ? page_up(o->size) / PAGE_SIZE : memory_here() / 2 / PAGE_SIZE;
+    s->inode_limit = o->has_inodes ? o->inodes : max(memory_here() / 2 / PAGE_SIZE, 1024ull);
 }
 
 static void tmpfs_destroy(struct super *sb)
 {
+    if (sb->priv)
+        account_unref(tmpfs_super(sb)->account);
     arena_free(sb->priv);
 }
 
@@ -115,6 +125,7 @@ static int make_super(const struct options *o, struct super **ret)
         return -ENOMEM;
     }
     sb->priv = s;
+    s->account = account_ref(account_now());
     set_limits(s, o);
     s->mode = o->mode;
     s->uid = o->uid;

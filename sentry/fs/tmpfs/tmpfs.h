@@ -28,6 +28,9 @@ int tmpfs_memfd_new(const char *name, u32 flags, struct file **ret) must_check;
 long tmpfs_add_seals(struct file *f, u32 seals) must_check;
 long tmpfs_get_seals(struct file *f) must_check;
 
+// Counts what guests have made of mapped files, in their accounts.
+void tmpfs_recount_all(void);
+
 // For snapshots, while everything is stopped. Calls `visit` with each file that has moved to the host and its
 // descriptor, until it returns an error; and after a restore, makes such a file an empty one on the host again: its
 // descriptor (borrowed), or -errno.
@@ -44,6 +47,7 @@ struct tmpfs_super {
     u64 size_option;         // bytes, as given; 0: default
     u32 mode, uid, gid;
     struct inode *root; // while mounted; uncounted
+    struct account *account; // that its files' memory is held against (mm/account.h); referenced, NULL: none
 };
 
 struct tmpfs_entry {
@@ -73,6 +77,7 @@ struct tmpfs_node {
     u32 height;
     u32 host;    // side handle once the file has moved to the host, else 0
     u64 pages;   // counted in the superblock
+    struct account *account; // a memfd's, instead of the superblock's; referenced. Does not change
     u32 seals;   // F_SEAL_*; F_SEAL_SEAL when none can be added
     // Guarded by inode->lock.
     struct list xattrs;
