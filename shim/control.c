@@ -75,6 +75,35 @@ static void run_kill(struct op *op)
     tools_free(&t);
 }
 
+// What a proxy of bailey stands for is killed by the runtime: the proxy ends when it has ended, not before. Should that
+// fail, the proxy's end is that of the process as well.
+static void run_kill_exec(struct op *op)
+{
+    const struct process *p = op->process;
+    struct tools t = tools_new(op);
+    char number[16];
+    int r = -ESRCH;
+    pid_t guest = proxy_guest(p->pid);
+    if (t.o && guest) {
+        snprintf(number, sizeof(number), "%d", (int)guest);
+        ocirt_options_set_text(t.o, OCIRT_ARG, "--pid");
+        ocirt_options_set_text(t.o, OCIRT_ARG, number);
+        r = ocirt_kill(p->container->rt, p->container->id, op->signal_number, t.o, t.e);
+    }
+    op->by_number = r < 0;
+    tools_free(&t);
+}
+
+static void done_kill_exec(struct op *op)
+{
+    // Its number is its own until it is reaped, which only this thread does.
+    if (op->by_number && !op->process->exited)
+        kill(op->process->pid, op->signal_number);
+    op_finish(op);
+}
+
+const struct op_kind op_kill_exec = {"kill", IN(RUNNING), false, NULL, run_kill_exec, done_kill_exec};
+
 const struct op_kind op_kill = {
     "kill", IN(CREATED) | IN(RUNNING) | IN(PAUSED), false, NULL, run_kill, op_finish};
 

@@ -22,6 +22,9 @@ void tools_free(struct tools *t);
 // Answers the call: with nothing, or with the failure.
 void op_finish(struct op *op);
 
+// The number within its container of the process for which a proxy of bailey stands; 0: it is no proxy.
+pid_t proxy_guest(pid_t pid);
+
 // "BUNDLE/prefixname"
 void path_in(const struct container *c, const char *prefix, const char *name, char *path,
              size_t size);

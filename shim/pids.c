@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The processes of a container, and which of them are execs.
 //
-// With runc the number that Start has told is that of the process itself. With bailey it is that of a proxy, whose end
-// is the process's end, while `ps` names the host processes that run the guests' code. The proxy's command line says which
+// With runc the number that Start has told is that of the process itself. With bailey it is that of a proxy, whose end is
+// that of the process, while `ps` names the host processes that run the guests' code. The proxy's command line says which
 // of the container's processes it stands for, and the table of `ps` where that one runs.
 #include <fcntl.h>
 #include <stdio.h>
@@ -15,8 +15,7 @@
 
 #define PROXY "bailey-proxy"
 
-// The number within its container of the process for which a proxy of bailey stands; 0: it is no proxy.
-static pid_t proxy_guest(pid_t pid)
+pid_t proxy_guest(pid_t pid)
 {
     char path[32], text[1024];
     snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);

@@ -12,6 +12,7 @@
 #include "shim.pb-c.h"
 #include "shim/events.h"
 #include "shim/log.h"
+#include "shim/operations.h"
 #include "shim/task.h"
 
 #define FINISH_MS 50
@@ -243,6 +244,25 @@ static void stats(struct call *call, struct process *p)
 
 // ---- Requests with more ----
 
+static void kill_exec(struct call *call, struct process *p, int signal_number)
+{
+    if (p->exited || p->state == STATE_STOPPED) {
+        call_fail(call, RPC_NOT_FOUND, "process already finished");
+    } else if (!p->pid) {
+        call_fail(call, RPC_PRECONDITION, "process %s of container %s has not been started", p->exec_id,
+                  p->container->id);
+    } else if (signal_number == SIGKILL && proxy_guest(p->pid)) {
+        struct op *op = op_new(&op_kill_exec, p, call);
+        if (op)
+            op->signal_number = signal_number;
+        op_submit(op);
+    } else if (kill(p->pid, signal_number) < 0) { // its number is its own until it is reaped, which only this thread does
+        call_fail(call, RPC_UNKNOWN, "exec kill error: %s", strerrordesc_np(errno));
+    } else {
+        reply_empty(call);
+    }
+}
+
 static void kill_process(struct call *call, const uint8_t *payload, size_t size)
 {
     Pb__KillRequest *r = pb__kill_request__unpack(NULL, size, payload);
@@ -252,16 +272,7 @@ static void kill_process(struct call *call, const uint8_t *payload, size_t size)
     else
         p = find_process(call, r->id, r->exec_id);
     if (p && p->exec_id) {
-        // Its number is its own until it is reaped, which only this thread does.
-        if (p->exited || p->state == STATE_STOPPED)
-            call_fail(call, RPC_NOT_FOUND, "process already finished");
-        else if (!p->pid)
-            call_fail(call, RPC_PRECONDITION, "process %s of container %s has not been started", p->exec_id,
-                      p->container->id);
-        else if (kill(p->pid, (int)r->signal) < 0)
-            call_fail(call, RPC_UNKNOWN, "exec kill error: %s", strerrordesc_np(errno));
-        else
-            reply_empty(call);
+        kill_exec(call, p, (int)r->signal);
     } else if (p) {
         struct op *op = op_new(&op_kill, p, call);
         if (op) {

@@ -360,7 +360,7 @@ static void start_next(struct process *p)
         p->ops = op->next;
         op->next = NULL;
         if (!(op->kind->states & 1u << p->state)) {
-            enum rpc_code code = p->state >= STATE_STOPPED && op->kind == &op_kill
+            enum rpc_code code = p->state >= STATE_STOPPED && (op->kind == &op_kill || op->kind == &op_kill_exec)
                                      ? RPC_NOT_FOUND
                                      : RPC_PRECONDITION;
             op_fail(op, code, "%scannot %s %s %s in state %s",

@@ -106,6 +106,7 @@ struct op {
     struct exec_pid *execs;
     size_t exec_count;
     bool has_proxies;
+    bool by_number; // kill of an exec: the runtime could not do it
 };
 
 struct op_kind {
@@ -126,7 +127,7 @@ void op_fail(struct op *op, enum rpc_code code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
 extern const struct op_kind op_create, op_start, op_exec_start, op_pause, op_resume, op_kill,
-    op_delete, op_exec_delete, op_update, op_checkpoint, op_pids, op_kill_rest;
+    op_kill_exec, op_delete, op_exec_delete, op_update, op_checkpoint, op_pids, op_kill_rest;
 
 // ---- The table ----
 struct container *task_find(const char *id);
