@@ -236,7 +236,7 @@ static int set_credentials(const struct boot_process *b)
 static int set_filter(const struct boot_process *b)
 {
     const struct sock_filter *program = (const struct sock_filter *)b->filter;
-    return b->filter_count ? (int)seccomp_add(current, program, b->filter_count, false) : 0;
+    return b->filter_count ? (int)seccomp_add(current, program, b->filter_count, false, NULL) : 0;
 }
 
 static const char *path_variable(const struct boot_process *b)

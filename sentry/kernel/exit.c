@@ -2,6 +2,7 @@
 // The end of tasks and processes: releasing what they hold, reparenting, telling the parent (exit(2),
 // exit_group(2), wait(2)).
 #include "sentry/kernel/exit.h"
+#include "sentry/kernel/seccomp.h"
 
 #include "base/log.h"
 #include "host/host.h"
@@ -215,6 +216,7 @@ static void release_parts(struct task *t)
         fs_context_unref(fs);
     t->files = NULL;
     t->fs = NULL;
+    seccomp_exit(t);
 }
 
 // Takes the task out of its process. True: it was the last.

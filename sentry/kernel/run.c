@@ -70,16 +70,17 @@ static void do_syscall(struct task *t, bool again)
     read_arguments(t);
     t->syscall_nr = nr;
     t->in_syscall = 1;
-    bool refused = unlikely(__atomic_load_n(&t->seccomp_mode, __ATOMIC_ACQUIRE)) && !again &&
-                   !seccomp_enter(t, (u32)nr, &ret);
+    enum seccomp_verdict verdict = SECCOMP_ALLOWED;
+    if (unlikely(__atomic_load_n(&t->seccomp_mode, __ATOMIC_ACQUIRE)) && !again)
+        verdict = seccomp_enter(t, (u32)nr, &ret);
     // Its tracer may have been asked, and have changed the call.
     if (unlikely(__atomic_load_n(&t->trace, __ATOMIC_ACQUIRE))) {
         nr = t->regs.orig_rax;
         read_arguments(t);
     }
-    if (unlikely(refused)) {
+    if (unlikely(verdict != SECCOMP_ALLOWED)) {
         syscall_refused(t, nr, a, ret);
-        t->in_syscall = 0; // whatever errno a filter gave is final
+        t->in_syscall = verdict == SECCOMP_AGAIN; // whatever errno a filter gave is final
         t->syscall_nr = ~0ull;
         t->regs.rax = (u64)ret;
         return;

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "sentry/arena/arena.h"
 #include "sentry/kernel/bpf.h"
+#include "sentry/kernel/seccomp_notify.h"
 #include "sentry/kernel/siginternal.h"
 #include "sentry/kernel/trace.h"
 #include "sentry/syscalls/table.h"
@@ -29,6 +30,7 @@ static void filter_unref(struct seccomp_filter *f)
 {
     while (f && ref_put(&f->ref)) {
         struct seccomp_filter *before = f->before;
+        seccomp_listener_orphan(f->listener);
         arena_free(f);
         f = before;
     }
@@ -138,7 +140,15 @@ static void sync_locked(struct task *t, struct seccomp_filter *f)
     }
 }
 
-long seccomp_add(struct task *t, const struct sock_filter *program, u32 count, bool sync)
+static bool has_listener(const struct seccomp_filter *f)
+{
+    while (f && !f->listener)
+        f = f->before;
+    return f != NULL;
+}
+
+long seccomp_add(struct task *t, const struct sock_filter *program, u32 count, bool sync,
+                 struct seccomp_listener *listener)
 {
     struct seccomp_filter *f, *before = NULL;
     int r;
@@ -149,7 +159,7 @@ long seccomp_add(struct task *t, const struct sock_filter *program, u32 count, b
         filter_unref(before);
         before = filter_ref(t->seccomp);
         mutex_unlock(&t->process->lock);
-        r = filter_new(before, program, count, &f);
+        r = listener && has_listener(before) ? -EBUSY : filter_new(before, program, count, &f);
         if (r)
             break;
         mutex_lock(&t->process->lock, RANK_SIGHAND);
@@ -158,6 +168,7 @@ long seccomp_add(struct task *t, const struct sock_filter *program, u32 count, b
         if (other) {
             r = other->tid;
         } else if (same) {
+            f->listener = listener;
             set_filter_locked(t, f);
             if (sync)
                 sync_locked(t, f);
@@ -195,6 +206,15 @@ void seccomp_drop(struct task *t)
     t->seccomp = NULL;
 }
 
+void seccomp_exit(struct task *t)
+{
+    mutex_lock(&t->process->lock, RANK_SIGHAND);
+    struct seccomp_filter *f = t->seccomp;
+    t->seccomp = NULL;
+    mutex_unlock(&t->process->lock);
+    filter_unref(f);
+}
+
 void seccomp_get_info(struct task *t, u32 *ret_mode, u32 *ret_filters)
 {
     mutex_lock(&t->process->lock, RANK_SIGHAND);
@@ -230,15 +250,19 @@ static void trap(struct task *t, u32 nr, u32 data)
     signal_force(t, &info);
 }
 
-// The filters' verdict: of all, the one that allows least; among equals the newest.
-static u32 judge(const struct seccomp_filter *f, const struct seccomp_data *d)
+// The filters' verdict: of all, the one that allows least; among equals the newest. *ret_by: whose it is.
+static u32 judge(const struct seccomp_filter *f, const struct seccomp_data *d,
+                 const struct seccomp_filter **ret_by)
 {
     u32 verdict = SECCOMP_RET_ALLOW;
     bool looked = false;
+    *ret_by = NULL;
     for (; f; f = f->before) {
         u32 action = bpf_run(f->program, d, &looked);
-        if ((s32)(action & SECCOMP_RET_ACTION_FULL) < (s32)(verdict & SECCOMP_RET_ACTION_FULL))
+        if ((s32)(action & SECCOMP_RET_ACTION_FULL) < (s32)(verdict & SECCOMP_RET_ACTION_FULL)) {
             verdict = action;
+            *ret_by = f;
+        }
     }
     return verdict;
 }
@@ -263,6 +287,7 @@ static void read_call(const struct task *t, struct seccomp_data *ret)
 static bool ask_tracer(struct task *t, const struct seccomp_filter *f, u32 data, long *ret)
 {
     struct seccomp_data d;
+    const struct seccomp_filter *by;
     if (!t->trace || !trace_seccomp_stop(t, data)) {
         *ret = -ENOSYS;
         return false;
@@ -271,49 +296,63 @@ static bool ask_tracer(struct task *t, const struct seccomp_filter *f, u32 data,
     if ((s64)t->regs.orig_rax < 0 || t->process->group_exit || t->dying)
         return false;
     read_call(t, &d);
-    u32 verdict = judge(f, &d) & SECCOMP_RET_ACTION_FULL;
+    u32 verdict = judge(f, &d, &by) & SECCOMP_RET_ACTION_FULL;
     if (verdict == SECCOMP_RET_ALLOW || verdict == SECCOMP_RET_LOG || verdict == SECCOMP_RET_TRACE)
         return true;
     process_exit_group(t->process, SIGSYS); // it was changed to one that may not be
     return false;
 }
 
-bool seccomp_enter(struct task *t, u32 nr, long *ret)
+static enum seccomp_verdict ask_listener(struct task *t, const struct seccomp_filter *by,
+                                         const struct seccomp_data *d, long *ret)
+{
+    switch (seccomp_listener_ask(by->listener, t, d, ret)) {
+    case SECCOMP_ANSWER_RUN:
+        return SECCOMP_ALLOWED;
+    case SECCOMP_ANSWER_AGAIN:
+        return SECCOMP_AGAIN;
+    case SECCOMP_ANSWER_RESULT:
+        break;
+    }
+    return SECCOMP_REFUSED;
+}
+
+enum seccomp_verdict seccomp_enter(struct task *t, u32 nr, long *ret)
 {
     const struct seccomp_filter *f = __atomic_load_n(&t->seccomp, __ATOMIC_ACQUIRE);
     *ret = (long)t->regs.orig_rax;
     if (t->seccomp_mode == SECCOMP_MODE_STRICT)
-        return enter_strict(t, nr);
+        return enter_strict(t, nr) ? SECCOMP_ALLOWED : SECCOMP_REFUSED;
     if (likely(is_always(f, nr)))
-        return true;
+        return SECCOMP_ALLOWED;
     struct seccomp_data d;
+    const struct seccomp_filter *by;
     read_call(t, &d);
-    u32 verdict = judge(f, &d), data = verdict & SECCOMP_RET_DATA;
+    u32 verdict = judge(f, &d, &by), data = verdict & SECCOMP_RET_DATA;
 
     switch (verdict & SECCOMP_RET_ACTION_FULL) {
     case SECCOMP_RET_ALLOW:
-        return true;
+        return SECCOMP_ALLOWED;
     case SECCOMP_RET_LOG:
         log_info("seccomp: task %d (%s): system call %u", t->tid, t->comm, nr);
-        return true;
+        return SECCOMP_ALLOWED;
     case SECCOMP_RET_ERRNO:
         *ret = -(long)min(data, 4095u);
-        return false;
+        return SECCOMP_REFUSED;
     case SECCOMP_RET_TRAP:
         trap(t, nr, data);
-        return false;
+        return SECCOMP_REFUSED;
     case SECCOMP_RET_TRACE:
-        return ask_tracer(t, f, data, ret);
-    case SECCOMP_RET_USER_NOTIF: // there is no listener
-        *ret = -ENOSYS;
-        return false;
+        return ask_tracer(t, f, data, ret) ? SECCOMP_ALLOWED : SECCOMP_REFUSED;
+    case SECCOMP_RET_USER_NOTIF:
+        return ask_listener(t, by, &d, ret);
     case SECCOMP_RET_KILL_THREAD:
         log_info("seccomp: task %d (%s) ends: system call %u", t->tid, t->comm, nr);
         kill_thread(t, SIGSYS);
-        return false;
+        return SECCOMP_REFUSED;
     default: // SECCOMP_RET_KILL_PROCESS, and what is not known
         log_info("seccomp: process %d (%s) ends: system call %u", t->process->tgid, t->comm, nr);
         process_exit_group(t->process, SIGSYS);
-        return false;
+        return SECCOMP_REFUSED;
     }
 }

@@ -48,6 +48,7 @@ enum file_kind {
     FILE_HOST_REGULAR, // the same, when it has positions
     FILE_SHM,       // System V shared memory: only ever mapped
     FILE_HOST_UNIX, // a unix socket of the host's, passed in or accepted
+    FILE_SECCOMP,   // listener of a seccomp filter
     FILE_KINDS
 };
 
