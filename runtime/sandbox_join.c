@@ -54,7 +54,7 @@ static const char *shared(const struct sandbox_config *c, bool share)
     return share ? c->joins : "";
 }
 
-static int join(struct sandbox *s, struct setup *u, const struct host_process *sandbox,
+static int join(struct sandbox *s, struct setup *u, const struct container *sandbox,
                 struct client *k, struct error *e)
 {
     const struct sandbox_config *c = u->config;
@@ -89,7 +89,7 @@ int sandbox_join(struct sandbox *s, const struct sandbox_config *c, struct clien
     r = container_open(&sandbox, c->globals->root, c->joins, false, e);
     if (r < 0)
         return r;
-    r = join(s, &u, &sandbox.process, k, e);
+    r = join(s, &u, &sandbox, k, e);
     container_close(&sandbox);
     setup_finish(&u);
     return r;

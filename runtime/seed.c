@@ -59,8 +59,18 @@ static int enter_as(const struct cgroup *c, int pidfd, u32 nr)
     _exit(-cgroup_enter(c, (pid_t)nr) & 0xff);
 }
 
-int seed_place(struct client *k, const struct host_process *sandbox, const struct cgroup *c,
-               u64 *ret, struct error *e)
+void seed_weigh_sandbox(const struct container *sandbox, const struct cgroup *c)
+{
+    struct cgroup group;
+    struct error ignored;
+    if (cgroup_load(&group, sandbox->cgroup, &ignored) < 0)
+        return;
+    cgroup_raise_weight(&group, c);
+    cgroup_close(&group);
+}
+
+int seed_place(struct client *k, const struct container *sandbox, const struct cgroup *c, u64 *ret,
+               struct error *e)
 {
     struct control_message answer, m = {.type = CONTROL_SEED};
     *ret = 0;
@@ -75,12 +85,13 @@ int seed_place(struct client *k, const struct host_process *sandbox, const struc
         return error_errno(e, r, "make a process for the container's cgroup");
     if (answer.pid <= SENTRY_PID || answer.pid > INT32_MAX)
         return error_set(e, -EPROTO, "the sandbox names process %u as the container's", answer.pid);
-    int pidfd = host_process_open(sandbox);
+    int pidfd = host_process_open(&sandbox->process);
     r = pidfd < 0 ? pidfd : enter_as(c, pidfd, answer.pid);
     if (pidfd >= 0)
         close(pidfd);
     if (r < 0)
         return error_errno(e, r, "put the container's processes into cgroup %s", c->path);
+    seed_weigh_sandbox(sandbox, c);
     *ret = answer.values[CONTROL_SEED_NAME];
     return 0;
 }

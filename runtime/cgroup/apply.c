@@ -2,10 +2,12 @@
 #include "runtime/cgroup/apply.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "runtime/cgroup/files.h"
+#include "runtime/log.h"
 #include "runtime/spec/schema.h"
 
 #define PASSES 3
@@ -123,6 +125,20 @@ int cgroup_update(const struct cgroup *c, json_object *resources, struct error *
     }
     cgroup_settings_free(&settings);
     return r;
+}
+
+void cgroup_raise_weight(const struct cgroup *c, const struct cgroup *least)
+{
+    const char *dir = cgroup_dir_of(c, "cpu"), *from = cgroup_dir_of(least, "cpu");
+    const char *file = cgroup_has_v1(c, "cpu") ? "cpu.shares" : "cpu.weight";
+    char text[32];
+    u64 wanted = from ? cgroup_read_number(from, file, 0) : 0;
+    if (!dir || cgroup_read_number(dir, file, wanted) >= wanted)
+        return;
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)wanted);
+    int r = cgroup_write(dir, file, text);
+    if (r < 0)
+        rlog(RLOG_DEBUG, "%s of cgroup %s: %s", file, c->path, strerror(-r));
 }
 
 int cgroup_check_resources(json_object *resources, struct error *e)

@@ -69,6 +69,9 @@ int cgroup_load(struct cgroup *c, json_object *o, struct error *e);
 // stay. All or nothing: what had been written is put back when a later one fails.
 int cgroup_update(const struct cgroup *c, json_object *resources, struct error *e);
 
+// Gives `c` at least the weight of CPU time that `least` has. What cannot be read or written is left.
+void cgroup_raise_weight(const struct cgroup *c, const struct cgroup *least);
+
 // Checks a resources document of `update` against the specification's schema. 0 or -EINVAL with
 // message.
 int cgroup_check_resources(json_object *resources, struct error *e);

@@ -12,6 +12,7 @@
 #include "runtime/client.h"
 #include "runtime/cmd/cmd.h"
 #include "runtime/log.h"
+#include "runtime/seed.h"
 
 #define RESOURCES_MAX (1u << 20)
 
@@ -195,7 +196,19 @@ static void tell_guest(const struct container *c, const struct cgroup *group,
         rlog(RLOG_DEBUG, "%s", why.text);
 }
 
-static int update_container(struct container *c, json_object *resources, struct error *e)
+// See seed.h.
+static void weigh_sandbox(const struct globals *g, const struct container *c,
+                          const struct cgroup *group)
+{
+    struct container sandbox;
+    struct error ignored;
+    if (!c->sandbox || container_open(&sandbox, g->root, c->sandbox, false, &ignored) < 0)
+        return;
+    seed_weigh_sandbox(&sandbox, group);
+    container_close(&sandbox);
+}
+
+static int update_container(const struct globals *g, struct container *c, json_object *resources, struct error *e)
 {
     struct cgroup group = {0};
     client_refresh(c);
@@ -208,8 +221,10 @@ static int update_container(struct container *c, json_object *resources, struct 
         return r;
     r = group.count ? cgroup_update(&group, resources, e)
                     : error_set(e, -ENOENT, "update: container %s has no cgroup", c->id);
-    if (!r)
+    if (!r) {
+        weigh_sandbox(g, c, &group);
         tell_guest(c, &group, resources);
+    }
     cgroup_close(&group);
     return r;
 }
@@ -227,7 +242,7 @@ static int update_run(const struct globals *g, char **argv, struct error *e)
         return r;
     r = container_open(&c, g->root, argv[used], true, e);
     if (!r) {
-        r = update_container(&c, resources, e);
+        r = update_container(g, &c, resources, e);
         container_close(&c);
     }
     json_object_put(resources);
