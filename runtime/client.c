@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "runtime/clock.h"
+#include "runtime/text.h"
 
 struct client_text {
     char *text; // malloc'ed
@@ -90,14 +91,6 @@ static int late(const struct client *k, struct error *e)
     return error_set(e, -ETIMEDOUT, "the sandbox did not answer in %d s", k->seconds);
 }
 
-// What a sandbox says is shown on terminals.
-static void make_harmless(char *text)
-{
-    for (; *text; text++)
-        if (((u8)*text < ' ' && *text != '\n' && *text != '\t') || *text == 0x7f)
-            *text = '?';
-}
-
 // The next message, if it comes before `end`.
 static int receive_by(struct client *k, s64 end, struct control_message *ret, struct error *e)
 {
@@ -117,7 +110,7 @@ static int receive_by(struct client *k, s64 end, struct control_message *ret, st
         *ret = (struct control_message){0};
         return error_set(e, -EPIPE, "the sandbox's answer makes no sense");
     }
-    make_harmless((char *)(uintptr_t)ret->text);
+    text_make_harmless((char *)(uintptr_t)ret->text, "\n\t"); // it is in buf
     return 0;
 }
 

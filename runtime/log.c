@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/text.h"
+
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
 
 static int log_file = -1; // -1: standard error
@@ -88,9 +90,7 @@ void rlog_failure(const char *message)
     // Names out of a bundle may hold anything; a failure is one line.
     char text[ERROR_TEXT_MAX];
     snprintf(text, sizeof(text), "%s", message);
-    for (char *p = text; *p; p++)
-        if ((unsigned char)*p < ' ' || *p == 0x7f)
-            *p = '?';
+    text_make_harmless(text, "");
     if (log_file >= 0 || log_json)
         write_line(RLOG_ERROR, text);
     if (log_file >= 0 || !log_json)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "runtime/client.h"
+#include "runtime/text.h"
 
 #define PROCESSES_MAX 65536
 #define STARTED_MAX (1ull << 40) // seconds; a date that every calendar can tell
@@ -26,9 +27,7 @@ static int parse_line(struct guest_processes *ps, const char *line, size_t size)
     char *text = pool_alloc(&ps->pool, size + 1);
     memcpy(text, line, size);
     // All of it is shown on terminals.
-    for (char *p = text; *p; p++)
-        if ((unsigned char)*p < ' ' || *p == 0x7f)
-            *p = '?';
+    text_make_harmless(text, "");
     if (sscanf(text, "%d %d %d %d %u %c %u %llu %llu %31s%n", &g->pid, &g->root_pid, &g->host,
                &g->parent, &g->uid, &g->state, &g->threads, &started, &cpu, terminal, &used) != 10 ||
         !used || started > STARTED_MAX)

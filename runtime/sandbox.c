@@ -17,6 +17,7 @@
 #include "runtime/rootless.h"
 #include "runtime/network.h"
 #include "runtime/sandbox_setup.h"
+#include "runtime/text.h"
 
 #define READY_SECONDS 60
 #define CONTROL_BUFFER CONTROL_SIZE_MAX
@@ -169,9 +170,7 @@ int sandbox_read(struct sandbox *s)
         s->failed_error = m.error;
         snprintf(s->last_words, sizeof(s->last_words), "%s", m.text);
         // What a sandbox says is shown on terminals.
-        for (char *p = s->last_words; *p; p++)
-            if ((unsigned char)*p < ' ' && *p != '\n' && *p != '\t')
-                *p = '?';
+        text_make_harmless(s->last_words, "\n\t");
     }
     return 1;
 }

@@ -244,34 +244,39 @@ static void read_signals(void)
             kernel_control_host_signal((int)info.ssi_signo);
 }
 
-static void *control_main(void *unused)
+// Waits for what is to be done, and does it.
+static void turn(void)
 {
     struct pollfd fds[CLIENTS_MAX + 3];
     u32 numbers[CLIENTS_MAX];
-    for (;;) {
-        bool ready = __atomic_load_n(&control.ready, __ATOMIC_SEQ_CST);
-        u32 n = client_fill_poll(fds + 3, numbers);
-        fds[0] = (struct pollfd){.fd = control.bell.fd, .events = POLLIN};
-        fds[1] = (struct pollfd){.fd = control.signal_fd, .events = POLLIN};
-        fds[2] = (struct pollfd){.fd = ready ? control.listen_fd : -1, .events = POLLIN};
-        int msec = next_look();
-        struct timespec most = {msec / 1000, msec % 1000 * 1000000};
-        __atomic_store_n(&control.busy, 0, __ATOMIC_SEQ_CST);
-        long r = host_sys(SYS_ppoll, fds, n + 3, msec < 0 ? NULL : &most, 0, 0);
-        __atomic_store_n(&control.busy, 1, __ATOMIC_SEQ_CST);
-        if (r < 0)
-            continue;
-        if (fds[0].revents)
-            doorbell_answer(&control.bell);
-        if (fds[1].revents)
-            read_signals();
-        for (u32 i = 0; i < n; i++)
-            if (fds[i + 3].revents)
-                receive(client_at(numbers[i]));
-        if (fds[2].revents)
-            client_accept(control.listen_fd);
-        look_at_all();
-    }
+    bool ready = __atomic_load_n(&control.ready, __ATOMIC_SEQ_CST);
+    u32 n = client_fill_poll(fds + 3, numbers);
+    fds[0] = (struct pollfd){.fd = control.bell.fd, .events = POLLIN};
+    fds[1] = (struct pollfd){.fd = control.signal_fd, .events = POLLIN};
+    fds[2] = (struct pollfd){.fd = ready ? control.listen_fd : -1, .events = POLLIN};
+    int msec = next_look();
+    struct timespec most = {msec / 1000, msec % 1000 * 1000000};
+    __atomic_store_n(&control.busy, 0, __ATOMIC_SEQ_CST);
+    long r = host_sys(SYS_ppoll, fds, n + 3, msec < 0 ? NULL : &most, 0, 0);
+    __atomic_store_n(&control.busy, 1, __ATOMIC_SEQ_CST);
+    if (r < 0)
+        return;
+    if (fds[0].revents)
+        doorbell_answer(&control.bell);
+    if (fds[1].revents)
+        read_signals();
+    for (u32 i = 0; i < n; i++)
+        if (fds[i + 3].revents)
+            receive(client_at(numbers[i]));
+    if (fds[2].revents)
+        client_accept(control.listen_fd);
+    look_at_all();
+}
+
+static void *control_main(void *unused)
+{
+    for (;;)
+        turn();
     return NULL;
 }
 

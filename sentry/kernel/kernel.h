@@ -91,7 +91,7 @@ void kernel_attach(void);
 void kernel_stop_all(void);
 void kernel_resume_all(void);
 
-// The end of a task as that sees it: it is counted no longer, and later its thread has let go of all that is in the arena.
+// The end of a task as that sees it: it is counted no longer; later its thread has let go of all that is in the arena.
 void kernel_task_leaves(void);
 void kernel_task_left(void);
 

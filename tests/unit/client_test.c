@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What bailey makes of a sandbox's answers when they are hostile: it waits for a limited time, takes a limited text, and
-// shows nothing that a terminal would obey. What the sandbox says is in the connection before it is asked.
+// What bailey makes of hostile answers of a sandbox: it waits for a limited time, takes a limited text, and shows
+// nothing that a terminal would obey. What the sandbox says is in the connection before it is asked.
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
