@@ -40,9 +40,13 @@ static int get_name(struct uaddr addr, char buf[NAME_SIZE_MAX + 2], struct name 
 
 static int check_shape(struct task *t, const struct guest_mq_attr *attr)
 {
-    bool capable = task_capable(t, CAP_SYS_RESOURCE);
-    s64 count_limit = capable ? MQ_MSG_HARD_MAX : MQ_MSG_MAX;
-    s64 size_limit = capable ? MQ_SIZE_HARD_MAX : MQ_SIZE_MAX;
+    u32 count_limit = MQ_MSG_HARD_MAX, size_limit = MQ_SIZE_HARD_MAX;
+    if (!task_capable(t, CAP_SYS_RESOURCE)) {
+        int r = mqueue_limit_get(MQ_MSG_MAX, &count_limit);
+        r = r ? r : mqueue_limit_get(MQ_SIZE_MAX, &size_limit);
+        if (r)
+            return r;
+    }
     if (attr->max_count <= 0 || attr->max_count > count_limit || attr->max_size <= 0 ||
         attr->max_size > size_limit)
         return -EINVAL;
@@ -64,8 +68,8 @@ static int find_or_create(struct task *t, const struct name *name, u32 flags, u3
         struct new_node n = {.mode = S_IFREG | (mode & 0777 & ~t->fs->umask),
                              .uid = t->cred->fsuid,
                              .gid = t->cred->fsgid};
-        mqueue_set_shape(dir, attr ? (u32)attr->max_count : MQ_MSG_DEFAULT,
-                         attr ? (u32)attr->max_size : MQ_SIZE_DEFAULT);
+        if (attr)
+            mqueue_set_shape(dir, (u32)attr->max_count, (u32)attr->max_size);
         r = inode_ops(dir)->create(dir, name, &n, &made);
         if (!r) {
             *ret = inode_ref(made);

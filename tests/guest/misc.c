@@ -358,6 +358,57 @@ static void queue_limit(void *arg)
     SYS(mq_unlink(name));
 }
 
+static void write_number(const char *path, int number)
+{
+    char text[16];
+    int fd = SYS(open(path, O_WRONLY));
+    SYS(write(fd, text, (size_t)snprintf(text, sizeof(text), "%d\n", number)));
+    close(fd);
+}
+
+static int read_number(const char *path)
+{
+    char text[16] = "";
+    int fd = SYS(open(path, O_RDONLY));
+    SYS(read(fd, text, sizeof(text) - 1));
+    close(fd);
+    return atoi(text);
+}
+
+static void queue_sysctls(void *arg)
+{
+    struct mq_attr attr = {.mq_maxmsg = 11, .mq_msgsize = 100};
+    unshare(CLONE_NEWIPC); // the machine's limits stay as they are; a container's are its own
+    CHECK_EQ(read_number("/proc/sys/fs/mqueue/msg_max"), 10);
+    CHECK_EQ(read_number("/proc/sys/fs/mqueue/msgsize_max"), 8192);
+    CHECK_EQ(read_number("/proc/sys/fs/mqueue/queues_max"), 256);
+    int fd = SYS(open("/proc/sys/fs/mqueue/msg_max", O_WRONLY));
+    CHECK_ERR(write(fd, "0\n", 2), EINVAL);
+    CHECK_ERR(write(fd, "65537\n", 6), EINVAL);
+    close(fd);
+    write_number("/proc/sys/fs/mqueue/msg_max", 11);
+    write_number("/proc/sys/fs/mqueue/msg_default", 5);
+    write_number("/proc/sys/fs/mqueue/msgsize_default", 128);
+    CHECK_EQ(read_number("/proc/sys/fs/mqueue/msg_max"), 11);
+
+    SYS(setuid(54321)); // without CAP_SYS_RESOURCE
+    mqd_t q = SYS(mq_open("/eleven", O_CREAT | O_RDWR, 0600, &attr));
+    SYS(mq_close(q));
+    SYS(mq_unlink("/eleven"));
+    attr.mq_maxmsg = 12;
+    CHECK_ERR(mq_open("/twelve", O_CREAT | O_RDWR, 0600, &attr), EINVAL);
+    q = SYS(mq_open("/default", O_CREAT | O_RDWR, 0600, NULL));
+    SYS(mq_getattr(q, &attr));
+    CHECK_EQ(attr.mq_maxmsg, 5);
+    CHECK_EQ(attr.mq_msgsize, 128);
+    SYS(mq_unlink("/default"));
+}
+
+TEST(message_queue_sysctls)
+{
+    t_join(t_fork(queue_sysctls, NULL));
+}
+
 TEST(message_queue_limit)
 {
     t_join(t_fork(queue_limit, NULL));

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The directory of queues. sb->priv is the set; inode->priv of a queue is the queue.
+#include <linux/capability.h>
 #include <string.h>
 
 #include "sentry/arena/arena.h"
 #include "sentry/fs/mqueue/mqueue.h"
+#include "sentry/vfs/cred.h"
 #include "sentry/vfs/dentry.h"
 #include "sentry/vfs/vfs.h"
 
@@ -40,10 +42,15 @@ void mqueue_set_shape(struct inode *root, u32 max_count, u32 max_size)
     root->priv_word = (u64)max_count << 32 | max_size;
 }
 
+static u32 limit(const struct mq_set *set, enum mq_limit l)
+{
+    return __atomic_load_n(&set->limits[l], __ATOMIC_RELAXED);
+}
+
 static struct mqueue *queue_new(struct mq_set *set, u64 shape)
 {
-    u32 max_count = shape ? (u32)(shape >> 32) : MQ_MSG_DEFAULT;
-    u32 max_size = shape ? (u32)shape : MQ_SIZE_DEFAULT;
+    u32 max_count = shape ? (u32)(shape >> 32) : min(limit(set, MQ_MSG_DEFAULT), limit(set, MQ_MSG_MAX));
+    u32 max_size = shape ? (u32)shape : min(limit(set, MQ_SIZE_DEFAULT), limit(set, MQ_SIZE_MAX));
     u64 charge = (u64)max_count * (max_size + sizeof(struct mq_message));
     if (set->charged + charge > MQ_BYTES_MAX)
         return NULL;
@@ -79,7 +86,7 @@ static int create(struct inode *dir, const struct name *name, const struct new_n
         return -EPERM;
     if (find(set, name))
         return -EEXIST;
-    if (set->count >= MQ_QUEUES_MAX)
+    if (set->count >= limit(set, MQ_QUEUES_MAX) && !cred_capable(cred_current(), CAP_SYS_RESOURCE))
         return -ENOSPC;
     struct mq_entry *e = arena_alloc(sizeof(*e) + name->size + 1);
     struct inode *i = inode_new(dir->sb, INODE_MQUEUE, super_next_ino(dir->sb), n->mode, n->uid, n->gid);
@@ -168,6 +175,8 @@ const struct inode_ops mqueue_inode_ops = {
     .evict = evict,
 };
 
+static const u32 limits_default[MQ_LIMITS] = {10, 10, 8192, 8192, 256};
+
 // Each IPC namespace has one, made at first use.
 static int get_super(struct super **ret)
 {
@@ -182,6 +191,7 @@ static int get_super(struct super **ret)
     if (!sb || !set)
         goto fail;
     list_init(&set->entries);
+    memcpy(set->limits, limits_default, sizeof(limits_default));
     sb->priv = set;
     struct inode *root = inode_new(sb, INODE_MQUEUE, 1, S_IFDIR | S_ISVTX | 0777, 0, 0);
     sb->root = root ? dentry_new_root(root) : NULL;
@@ -209,6 +219,33 @@ int mqueue_root(struct dentry **ret)
     if (r)
         return r;
     *ret = dentry_ref(sb->root);
+    super_unref(sb);
+    return 0;
+}
+
+int mqueue_limit_get(enum mq_limit l, u32 *ret)
+{
+    struct super *sb;
+    int r = get_super(&sb);
+    if (r)
+        return r;
+    *ret = limit(sb->priv, l);
+    super_unref(sb);
+    return 0;
+}
+
+int mqueue_limit_set(enum mq_limit l, u64 value)
+{
+    static const u32 range[MQ_LIMITS][2] = {
+        {1, MQ_MSG_HARD_MAX}, {1, MQ_MSG_HARD_MAX}, {128, MQ_SIZE_HARD_MAX}, {128, MQ_SIZE_HARD_MAX}, {0, INT32_MAX}};
+    struct super *sb;
+    if (value < range[l][0] || value > range[l][1])
+        return -EINVAL;
+    int r = get_super(&sb);
+    if (r)
+        return r;
+    struct mq_set *set = sb->priv;
+    __atomic_store_n(&set->limits[l], (u32)value, __ATOMIC_RELAXED);
     super_unref(sb);
     return 0;
 }

@@ -10,13 +10,8 @@
 #include "sentry/vfs/inode.h"
 
 #define MQ_PRIO_MAX 32768u
-#define MQ_MSG_DEFAULT 10
-#define MQ_MSG_MAX 10       // fs/mqueue/msg_max: for those without CAP_SYS_RESOURCE
 #define MQ_MSG_HARD_MAX 65536
-#define MQ_SIZE_DEFAULT 8192
-#define MQ_SIZE_MAX 8192
 #define MQ_SIZE_HARD_MAX (16 << 20)
-#define MQ_QUEUES_MAX 256
 #define MQ_BYTES_MAX (64ull << 20) // what all queues together may come to hold
 
 extern const struct inode_ops mqueue_inode_ops;
@@ -49,17 +44,25 @@ struct mqueue {
     struct mq_notify notify; // guarded by lock
 };
 
+// The files of /proc/sys/fs/mqueue, in their order there. The three _MAX hold for those without CAP_SYS_RESOURCE.
+enum mq_limit { MQ_MSG_DEFAULT, MQ_MSG_MAX, MQ_SIZE_DEFAULT, MQ_SIZE_MAX, MQ_QUEUES_MAX, MQ_LIMITS };
+
 // The set of queues: what a queue's directory knows.
 struct mq_set {
     struct list entries; // guarded by the root inode's lock, as is count
     u32 count;
     u64 charged; // bytes that existing queues may come to hold (atomic)
+    u32 limits[MQ_LIMITS]; // atomic
 };
 
 struct mqueue *mqueue_of(struct file *f); // NULL: not a queue
 
 // The directory (a reference to its dentry); made at first use.
 int mqueue_root(struct dentry **ret) must_check;
+
+// Limits of the current IPC namespace. -ENOMEM; -EINVAL: out of the range that Linux has.
+int mqueue_limit_get(enum mq_limit l, u32 *ret) must_check;
+int mqueue_limit_set(enum mq_limit l, u64 value) must_check;
 
 // What the next create in the directory makes a queue of: the caller holds the directory's lock around
 // mqueue_set_shape and the create.

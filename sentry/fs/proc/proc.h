@@ -54,6 +54,9 @@ int proc_sys_show_ipc_limit(struct pseudo_ctx *x, struct text *out);
 int proc_sys_store_ipc_limit(struct pseudo_ctx *x, char *text, u32 size);
 int proc_sys_show_sem(struct pseudo_ctx *x, struct text *out);
 int proc_sys_store_sem(struct pseudo_ctx *x, char *text, u32 size);
+// fs.mqueue.
+int proc_sys_show_mq_limit(struct pseudo_ctx *x, struct text *out);
+int proc_sys_store_mq_limit(struct pseudo_ctx *x, char *text, u32 size);
 
 // Sets a sysctl by its path below /proc/sys ("kernel/hostname") as a write to the file would: for the OCI
 // configuration. -ENOENT, -EACCES (read-only), -EINVAL.

@@ -293,9 +293,13 @@ const struct pseudo_table proc_sys_inotify_table = PSEUDO_TABLE(inotify_entries)
 static const struct pseudo_entry epoll_entries[] = {T("max_user_watches", "1000000\n")};
 const struct pseudo_table proc_sys_epoll_table = PSEUDO_TABLE(epoll_entries);
 
+// In the order of enum mq_limit.
 static const struct pseudo_entry mqueue_entries[] = {
-    T("msg_default", "10\n"), T("msg_max", "10\n"), T("msgsize_default", "8192\n"),
-    T("msgsize_max", "8192\n"), T("queues_max", "256\n"),
+    W("msg_default", proc_sys_show_mq_limit, proc_sys_store_mq_limit),
+    W("msg_max", proc_sys_show_mq_limit, proc_sys_store_mq_limit),
+    W("msgsize_default", proc_sys_show_mq_limit, proc_sys_store_mq_limit),
+    W("msgsize_max", proc_sys_show_mq_limit, proc_sys_store_mq_limit),
+    W("queues_max", proc_sys_show_mq_limit, proc_sys_store_mq_limit),
 };
 const struct pseudo_table proc_sys_mqueue_table = PSEUDO_TABLE(mqueue_entries);
 

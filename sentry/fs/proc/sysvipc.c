@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// /proc/sysvipc, and the limits of System V IPC in /proc/sys/kernel: of the reader's IPC namespace.
+// /proc/sysvipc, the limits of System V IPC in /proc/sys/kernel and those of POSIX message queues in /proc/sys/fs: of the
+// reader's IPC namespace.
 #include <stdlib.h>
 
+#include "sentry/fs/mqueue/mqueue.h"
 #include "sentry/fs/proc/proc.h"
 #include "sentry/ipc/ipc.h"
 
@@ -163,4 +165,22 @@ int proc_sys_store_sem(struct pseudo_ctx *x, char *text, u32 size)
     __atomic_store_n(&ns->sem_ops_max, (u32)v[2], __ATOMIC_RELAXED);
     __atomic_store_n(&ns->sem.limit, (u32)v[3], __ATOMIC_RELAXED);
     return 0;
+}
+
+// ---- limits of POSIX message queues ----------------------------------------------------------------
+
+int proc_sys_show_mq_limit(struct pseudo_ctx *x, struct text *out)
+{
+    u32 value;
+    int r = mqueue_limit_get((enum mq_limit)x->ref.entry, &value);
+    if (!r)
+        text_printf(out, "%u\n", value);
+    return r;
+}
+
+int proc_sys_store_mq_limit(struct pseudo_ctx *x, char *text, u32 size)
+{
+    u64 value;
+    int r = parse(text, &value, 1);
+    return r ? r : mqueue_limit_set((enum mq_limit)x->ref.entry, value);
 }
