@@ -198,6 +198,23 @@ long copy_in_string(char *dst, u64 max, struct uaddr src)
     return -ENAMETOOLONG;
 }
 
+int copy_in_growing(void *dst, u64 known, struct uaddr src, u64 size)
+{
+    char rest[256];
+    if (size > PAGE_SIZE)
+        return -E2BIG;
+    memset(dst, 0, known);
+    int r = copy_in(dst, src, min(known, size));
+    for (u64 at = known; !r && at < size; at += sizeof(rest)) {
+        u64 n = min(size - at, sizeof(rest));
+        r = copy_in(rest, uaddr(src.v + at), n);
+        for (u64 i = 0; !r && i < n; i++)
+            if (rest[i])
+                r = -E2BIG;
+    }
+    return r;
+}
+
 // --- Words ---------------------------------------------------------------------------------------
 
 // A pointer to an aligned word, with the reader entered; NULL.

@@ -19,7 +19,7 @@ struct mount_args {
     char source[TEXT_MAX], type[256], options[TEXT_MAX];
 };
 
-static bool may_mount(void)
+bool mount_allowed(void)
 {
     return cred_capable(cred_current(), CAP_SYS_ADMIN);
 }
@@ -82,7 +82,7 @@ long sys_mount(struct task *t, const u64 a[6])
     if (!r)
         r = path_lookup_user(AT_FDCWD, uaddr(a[1]), LOOKUP_FOLLOW, &at);
     if (!r) {
-        r = may_mount() ? do_mount(m, flags, &at) : -EPERM;
+        r = mount_allowed() ? do_mount(m, flags, &at) : -EPERM;
         path_put(&at);
     }
     arena_free(m);
@@ -97,7 +97,7 @@ long sys_umount2(struct task *t, const u64 a[6])
     struct path at;
     if (flags & ~(u32)UMOUNT_KNOWN)
         return -EINVAL;
-    if (!may_mount())
+    if (!mount_allowed())
         return -EPERM;
     long r = path_lookup_user(AT_FDCWD, uaddr(a[0]), flags & UMOUNT_NOFOLLOW ? 0 : LOOKUP_FOLLOW,
                               &at);
@@ -111,7 +111,7 @@ long sys_umount2(struct task *t, const u64 a[6])
 long sys_pivot_root(struct task *t, const u64 a[6])
 {
     struct path new_root, put_old;
-    if (!may_mount())
+    if (!mount_allowed())
         return -EPERM;
     long r = path_lookup_user(AT_FDCWD, uaddr(a[0]), LOOKUP_FOLLOW | LOOKUP_DIRECTORY, &new_root);
     if (r)

@@ -82,15 +82,7 @@ long sys_openat2(struct task *t, const u64 a[6])
     u64 size = a[3];
     if (size < sizeof(how))
         return -EINVAL;
-    if (size > PAGE_SIZE)
-        return -E2BIG;
-    int r = copy_in(&how, uaddr(a[2]), sizeof(how));
-    for (u64 at = sizeof(how); !r && at < size; at++) {
-        u8 byte;
-        r = copy_in(&byte, uaddr(a[2] + at), 1);
-        if (!r && byte)
-            r = -E2BIG;
-    }
+    int r = copy_in_growing(&how, sizeof(how), uaddr(a[2]), size);
     if (!r)
         r = lookup_flags(how.resolve, &q.lookup);
     if (r)

@@ -128,8 +128,19 @@ SYS(fremovexattr);
 SYS(mount);
 SYS(umount2);
 SYS(pivot_root);
+// The current task may change mounts: CAP_SYS_ADMIN in the owner of its mount namespace.
+bool mount_allowed(void);
 SYS(statfs);
 SYS(fstatfs);
+
+// sys_mount_api.c
+SYS(fsopen);
+SYS(fspick);
+SYS(fsconfig);
+SYS(fsmount);
+SYS(open_tree);
+SYS(move_mount);
+SYS(mount_setattr);
 
 #undef SYS
 

@@ -261,7 +261,6 @@ static int dir_fsync(struct file *f, bool data_only)
 }
 
 const struct file_ops none_file_ops = {.name = "none"};
-const struct file_ops path_file_ops = {.name = "path"};
 const struct file_ops dir_file_ops = {
     .name = "dir",
     .read = dir_read,

@@ -23,7 +23,7 @@ struct file;
 // Add a kind here and its table in file_ops_table (vfs/kinds.c). Order is part of the snapshot format.
 enum file_kind {
     FILE_NONE,
-    FILE_PATH,      // O_PATH: no operations
+    FILE_PATH,      // O_PATH: no operations; priv: the anonymous mount namespace that it holds, or NULL
     FILE_DIR,       // any directory (vfs)
     FILE_GOFER,     // regular file of the host
     FILE_TMPFS,     // regular file of tmpfs, memfd
@@ -47,6 +47,7 @@ enum file_kind {
     FILE_MQUEUE,
     FILE_HOST_REGULAR, // the same, when it has positions
     FILE_SHM,       // System V shared memory: only ever mapped
+    FILE_FS_CONFIG, // fsopen(2), fspick(2)
     FILE_HOST_UNIX, // a unix socket of the host's, passed in or accepted
     FILE_SECCOMP,   // listener of a seccomp filter
     FILE_KINDS

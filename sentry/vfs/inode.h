@@ -284,6 +284,8 @@ struct fs_type {
     int (*mount)(const struct mount_request *m, struct super **ret);
     // mount(2) with MS_REMOUNT: new options. SUPER_READONLY is set by the VFS. [0]
     int (*remount)(struct super *sb, const char *options);
+    // Is one option ("name" or "name=value") known, and its value right? fsconfig(2) asks at once: -EINVAL. [0]
+    int (*check)(const char *option);
     // The last mount is gone: drop what keeps inodes alive (a tmpfs its tree). [nothing]
     void (*shutdown)(struct super *sb);
     // The last inode too: free sb->priv. [nothing]

@@ -6,7 +6,7 @@
 
 #define WEAK __attribute__((weak))
 
-extern const struct file_ops none_file_ops, path_file_ops, dir_file_ops;
+extern const struct file_ops none_file_ops, path_file_ops, dir_file_ops, fs_config_file_ops;
 extern const struct file_ops gofer_file_ops WEAK, tmpfs_file_ops WEAK, overlay_file_ops WEAK;
 extern const struct file_ops proc_file_ops WEAK, dev_file_ops WEAK, pipe_file_ops WEAK;
 extern const struct file_ops eventfd_file_ops WEAK, epoll_file_ops WEAK, timerfd_file_ops WEAK;
@@ -43,6 +43,7 @@ const struct file_ops *const file_ops_table[FILE_KINDS] = {
     [FILE_MQUEUE] = &mqueue_file_ops,
     [FILE_HOST_REGULAR] = &host_regular_file_ops,
     [FILE_SHM] = &shm_file_ops,
+    [FILE_FS_CONFIG] = &fs_config_file_ops,
     [FILE_HOST_UNIX] = &host_unix_file_ops,
     [FILE_SECCOMP] = &seccomp_file_ops,
 };

@@ -102,7 +102,7 @@ int mount_may_bind(const struct path *from, bool recursive)
     struct mount_ns *of = nsfs_mount_ns ? nsfs_mount_ns(from->dentry->inode) : NULL;
     if (m->flags & MOUNT_UNBINDABLE)
         return -EINVAL;
-    if (!mount_is_mine(m) && !(m->sb->flags & SUPER_BINDABLE))
+    if (!mount_is_mine(m) && !(m->ns && m->ns->anonymous) && !(m->sb->flags & SUPER_BINDABLE))
         return -EINVAL;
     if (of && of->serial <= fs_context_current()->ns->serial)
         return -EINVAL; // it would hold itself
@@ -182,8 +182,7 @@ int mount_move(const struct path *from, const struct path *at)
 
 // ---- flags and propagation -------------------------------------------------------------------------
 
-// A remount may not take away what a more privileged namespace has set.
-static bool keeps_locked(const struct mount *m, u32 flags)
+bool mount_keeps_locked(const struct mount *m, u32 flags)
 {
     static const struct {
         u32 lock, flag;
@@ -199,7 +198,7 @@ static bool keeps_locked(const struct mount *m, u32 flags)
     return !(m->flags & MOUNT_LOCK_ATIME) || !((m->flags ^ flags) & MOUNT_ATIME_MASK);
 }
 
-static int remount_super(struct super *sb, u32 flags, const char *options)
+int super_remount(struct super *sb, u32 flags, const char *options)
 {
     const struct fs_type *type = fs_type_table[sb->fs];
     int r = type->remount ? type->remount(sb, options) : 0;
@@ -214,7 +213,7 @@ static int remount_super(struct super *sb, u32 flags, const char *options)
 
 int mount_set_flags(struct mount *m, u32 flags)
 {
-    if (!keeps_locked(m, flags))
+    if (!mount_keeps_locked(m, flags))
         return -EPERM;
     u32 others = m->flags & ~(u32)MOUNT_FLAGS_MASK;
     __atomic_store_n(&m->flags, (flags & MOUNT_FLAGS_MASK) | others, __ATOMIC_RELAXED);
@@ -230,10 +229,10 @@ int mount_remount(const struct path *at, u32 flags, const char *options)
     tree_write_lock();
     if (!(mine & MOUNT_ATIME_MASK))
         mine |= m->flags & MOUNT_ATIME_MASK;
-    int r = !mount_is_mine(m) ? -EINVAL : !keeps_locked(m, mine) ? -EPERM : 0;
+    int r = !mount_is_mine(m) ? -EINVAL : !mount_keeps_locked(m, mine) ? -EPERM : 0;
     tree_write_unlock();
     if (!r && !(flags & MS_BIND))
-        r = remount_super(m->sb, flags, options);
+        r = super_remount(m->sb, flags, options);
     if (r)
         return r;
     tree_write_lock();

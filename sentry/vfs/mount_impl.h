@@ -57,6 +57,9 @@ void mount_bin_empty(struct mount_bin *bin);                   // without the lo
 
 // Sets MOUNT_FLAGS_MASK's bits. -EPERM: a more privileged namespace has locked one that would go.
 int mount_set_flags(struct mount *m, u32 flags) must_check;
+bool mount_keeps_locked(const struct mount *m, u32 flags);
+// MS_REMOUNT of a superblock: MS_RDONLY of flags, and options. Without the lock.
+int super_remount(struct super *sb, u32 flags, const char *options) must_check;
 // Is it in the current task's namespace?
 bool mount_is_mine(const struct mount *m);
 // 0, or why it cannot be bound by the current task: -EINVAL.

@@ -103,6 +103,12 @@ WEAK long copy_in_string(char *dst, u64 size, struct uaddr src)
     return (long)n;
 }
 
+WEAK int copy_in_growing(void *dst, u64 known, struct uaddr src, u64 size)
+{
+    memset(dst, 0, known);
+    return copy_in(dst, src, min(known, size));
+}
+
 WEAK void user_unpin(void)
 {
 }

@@ -153,6 +153,12 @@ static int tmpfs_mount(const struct mount_request *m, struct super **ret)
     return r ? r : make_super(&o, ret);
 }
 
+static int tmpfs_check(const char *option)
+{
+    struct options o = {0};
+    return parse(option, &o);
+}
+
 static int tmpfs_remount(struct super *sb, const char *options)
 {
     struct tmpfs_super *s = tmpfs_super(sb);
@@ -244,6 +250,7 @@ const struct fs_type tmpfs_fs_type = {
     .flags = FS_TYPE_NODEV,
     .mount = tmpfs_mount,
     .remount = tmpfs_remount,
+    .check = tmpfs_check,
     .shutdown = tmpfs_shutdown,
     .destroy = tmpfs_destroy,
     .statfs = tmpfs_statfs,
