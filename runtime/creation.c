@@ -189,7 +189,6 @@ static int make_member(struct creation *c, struct error *e)
         r = client_open(&client, k, e);
     if (r < 0)
         return r;
-    launch_cancel(&c->sandbox.sentry); // begun before it was known that none is needed
     r = announce_plan(c, e);
     if (!r)
         r = container_save_recovery(k, e);
@@ -197,6 +196,8 @@ static int make_member(struct creation *c, struct error *e)
         r = sandbox_join(&c->sandbox, &c->config, &client, e);
     if (!r)
         r = make_proxy(c, &client, e);
+    // Begun before it was known that none is needed; it was the first process of systemd's scope until now.
+    launch_cancel(&c->sandbox.sentry);
     client_close(&client);
     if (!r)
         r = hooks_check(k->hooks, e);

@@ -397,11 +397,8 @@ int launch_go(const struct launch *l, struct launched *child, struct error *e)
 
     const struct idmaps maps = {l->uid_maps, l->gid_maps, l->uid_map_count, l->gid_map_count};
     int r = s->keep_user ? 0 : idmap_write(child->pid, &maps, l->name, e);
-    if (!r && l->cgroup) {
-        r = cgroup_enter(l->cgroup, child->pid);
-        if (r < 0)
-            error_errno(e, r, "put %s into cgroup %s", l->name, l->cgroup->path);
-    }
+    if (!r && l->cgroup)
+        r = cgroup_attach(l->cgroup, child->pid, e);
     if (r < 0)
         return r;
     signal_word(&s->go, 1);

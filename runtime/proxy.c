@@ -20,6 +20,7 @@ struct start {
     const struct proxy *proxy;
     int exec_fd, null_fd;
     char *argv[5];
+    bool *outside; // set when it could not enter its cgroup by itself, and systemd is to be asked
 };
 
 // Puts `from` under the number `to`; without one, nothing stands there.
@@ -38,7 +39,8 @@ static int become(const struct start *s)
     static char *const no_env[] = {NULL};
     const struct proxy *p = s->proxy;
     int r = cgroup_enter(p->cgroup, 0);
-    if (r < 0)
+    *s->outside = r < 0 && p->cgroup->unit;
+    if (r < 0 && !*s->outside)
         return r;
     setsid();
     if (p->namespaces_fd >= 0) // clients look at /proc/PID/ns of what they are told; it runs without as well
@@ -89,6 +91,7 @@ static int move_up(int fd)
 pid_t proxy_start(const struct proxy *p, struct error *e)
 {
     char pid[16], request[16];
+    bool outside = false;
     int exec_fd = launch_open_program("bailey-proxy", e);
     if (exec_fd < 0)
         return exec_fd;
@@ -102,6 +105,7 @@ pid_t proxy_start(const struct proxy *p, struct error *e)
         .proxy = &copy, .exec_fd = move_up(exec_fd),
         .null_fd = open("/dev/null", O_RDWR | O_CLOEXEC),
         .argv = {"bailey-proxy", (char *)(uintptr_t)p->container, pid, request, NULL},
+        .outside = &outside,
     };
     s.null_fd = s.null_fd < FREE_FD ? move_up(s.null_fd) : s.null_fd;
     pid_t child = s.null_fd < 0 || s.exec_fd < 0 || copy.control_fd < 0 ? -EMFILE : spawn(&s);
@@ -109,5 +113,12 @@ pid_t proxy_start(const struct proxy *p, struct error *e)
     for (size_t i = 0; i < array_size(fds); i++)
         if (fds[i] >= 0)
             close(fds[i]);
-    return child < 0 ? error_errno(e, child, "start bailey-proxy") : child;
+    if (child < 0)
+        return error_errno(e, child, "start bailey-proxy");
+    int r = outside ? cgroup_attach(p->cgroup, child, e) : 0;
+    if (r == 0)
+        return child;
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    return r;
 }

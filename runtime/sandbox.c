@@ -116,11 +116,16 @@ u32 sandbox_cgroup_flags(const struct sandbox_config *c)
            (rootless_here() ? CGROUP_ROOTLESS : 0);
 }
 
+int sandbox_make_cgroup(struct sandbox *s, const struct sandbox_config *c, struct error *e)
+{
+    const pid_t pids[] = {s->sentry.pid, s->gofer.pid, 0};
+    return cgroup_create(&s->cgroup, c->spec, c->id, sandbox_cgroup_flags(c), pids, e);
+}
+
 int sandbox_place(struct sandbox *s, const struct sandbox_config *c, struct error *e)
 {
-    u32 flags = sandbox_cgroup_flags(c);
     int r = network_enter(c->globals, c->spec, &s->sentry, e);
-    return r < 0 ? r : cgroup_create(&s->cgroup, c->spec, c->id, flags, e);
+    return r < 0 ? r : sandbox_make_cgroup(s, c, e);
 }
 
 int sandbox_start(struct sandbox *s, const struct sandbox_config *c, struct error *e)

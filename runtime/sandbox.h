@@ -54,6 +54,9 @@ int sandbox_begin(struct sandbox *s, bool directfs, struct error *e);
 // CGROUP_* for cgroup_create and cgroup_plan.
 u32 sandbox_cgroup_flags(const struct sandbox_config *c);
 
+// Makes the cgroup, for the processes that have begun. As cgroup_create.
+int sandbox_make_cgroup(struct sandbox *s, const struct sandbox_config *c, struct error *e);
+
 // Before sandbox_start: puts the sentry into its network namespace (after which it may have another pid) and makes the
 // cgroup. 0, or a negative errno with message.
 int sandbox_place(struct sandbox *s, const struct sandbox_config *c, struct error *e);

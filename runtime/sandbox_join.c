@@ -82,7 +82,7 @@ int sandbox_join(struct sandbox *s, const struct sandbox_config *c, struct clien
                  struct error *e)
 {
     struct setup u = {.config = c, .sentry_exec = -1, .gofer_exec = -1, .view_fd = -1};
-    int r = cgroup_create(&s->cgroup, c->spec, c->id, sandbox_cgroup_flags(c), e);
+    int r = sandbox_make_cgroup(s, c, e);
     if (r < 0)
         return r;
     struct container sandbox;

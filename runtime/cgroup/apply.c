@@ -6,8 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/cgroup/bpf.h"
 #include "runtime/cgroup/files.h"
+#include "runtime/cgroup/scope.h"
 #include "runtime/log.h"
+#include "runtime/rootless.h"
 #include "runtime/spec/schema.h"
 
 #define PASSES 3
@@ -42,7 +45,18 @@ static int explain(const struct cgroup *c, const struct cgroup_setting *s, int r
                        s->value, file_of(c, s), c->path);
 }
 
-int cgroup_apply(const struct cgroup *c, const struct cgroup_settings *s, struct error *e)
+// No device of the host can be opened in a sandbox, so a host that does not let us is no reason to fail.
+static void apply_devices(const struct cgroup *c, const struct cgroup_settings *s)
+{
+    const char *dir = c->unified ? cgroup_dir_of(c, "") : NULL;
+    int r = dir ? bpf_set_devices(dir, s->rules, s->rule_count) : 0;
+    if (r < 0)
+        rlog(rootless_here() ? RLOG_DEBUG : RLOG_WARN,
+             SPEC_FILE ": linux.resources.devices is not applied to cgroup %s: bpf: %s", c->path,
+             error_text(-r));
+}
+
+static int apply_files(const struct cgroup *c, const struct cgroup_settings *s, struct error *e)
 {
     int *results = calloc(s->count + 1, sizeof(*results)), failed = 1;
     if (!results)
@@ -63,6 +77,14 @@ int cgroup_apply(const struct cgroup *c, const struct cgroup_settings *s, struct
         if (results[i])
             r = explain(c, &s->items[i], results[i], e);
     free(results);
+    return r;
+}
+
+int cgroup_apply(const struct cgroup *c, const struct cgroup_settings *s, struct error *e)
+{
+    int r = apply_files(c, s, e);
+    if (!r)
+        apply_devices(c, s);
     return r;
 }
 
@@ -115,12 +137,19 @@ int cgroup_update(const struct cgroup *c, json_object *resources, struct error *
                       settings.items[0].field);
     if (!r && settings.count)
         r = check_before(c, resources, e);
-    if (!r && settings.count) {
+    if (!r && (settings.count || settings.rule_count)) {
         struct error ignored;
         remember(c, &settings, &old);
-        r = cgroup_apply(c, &settings, e);
+        r = apply_files(c, &settings, e);
+        if (!r && c->unit)
+            r = scope_update(c, &settings, e);
+        // systemd writes what it was told in its own measure.
+        if (!r && c->unit)
+            r = apply_files(c, &settings, e);
         if (r < 0)
-            cgroup_apply(c, &old, &ignored);
+            apply_files(c, &old, &ignored);
+        else
+            apply_devices(c, &settings);
         cgroup_settings_free(&old);
     }
     cgroup_settings_free(&settings);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // linux.resources.blockIO and .devices -> files of the blkio, io and devices controllers.
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "runtime/cgroup/translate.h"
@@ -95,23 +96,37 @@ void settings_block_io(struct cgroup_settings *s, json_object *block_io, bool un
     add_throttles(s, block_io, unified);
 }
 
-static void add_rule(struct cgroup_settings *s, bool allow, const char *value)
+// A rule as version 1's files take it.
+static void write_rule(struct cgroup_settings *s, const struct device_rule *rule)
 {
-    struct cgroup_setting *c =
-        settings_add(s, "devices", allow ? "devices.allow" : "devices.deny", "devices", value);
+    char numbers[2][24];
+    const s64 values[] = {rule->major, rule->minor};
+    for (size_t i = 0; i < array_size(values); i++)
+        snprintf(numbers[i], sizeof(numbers[i]), values[i] < 0 ? "*" : "%lld", (long long)values[i]);
+    const char *value =
+        rule->type == 'a' ? "a"
+                          : pool_printf(&s->pool, "%c %s:%s %s%s%s", rule->type, numbers[0], numbers[1],
+                                        rule->access & DEVICE_READ ? "r" : "",
+                                        rule->access & DEVICE_WRITE ? "w" : "",
+                                        rule->access & DEVICE_MKNOD ? "m" : "");
+    struct cgroup_setting *c = settings_add(
+        s, "devices", rule->allow ? "devices.allow" : "devices.deny", "devices", value);
     c->optional = c->device = true;
 }
 
-static const char *device_number(struct cgroup_settings *s, json_object *rule, const char *name)
+static int device_number(json_object *o, const char *name, size_t index, s64 *ret, struct error *e)
 {
-    s64 v = get_number(rule, name, -1);
-    return v < 0 ? "*" : pool_printf(&s->pool, "%lld", (long long)v);
+    *ret = max(get_number(o, name, -1), (s64)-1);
+    if (*ret > UINT32_MAX)
+        return error_set(e, -EINVAL, "linux.resources.devices[%zu].%s: %lld is too large", index, name,
+                         (long long)*ret);
+    return 0;
 }
 
-static int device_rule(struct cgroup_settings *s, json_object *rule, size_t index, struct error *e)
+static int device_rule(struct device_rule *rule, json_object *o, size_t index, struct error *e)
 {
-    const char *type = json_object_get_string(settings_member(rule, "type"));
-    const char *access = json_object_get_string(settings_member(rule, "access"));
+    const char *type = json_object_get_string(settings_member(o, "type"));
+    const char *access = json_object_get_string(settings_member(o, "access"));
     type = type && *type ? type : "a";
     access = access && *access ? access : "rwm";
     if (strlen(type) != 1 || !strchr("abcup", *type))
@@ -122,30 +137,37 @@ static int device_rule(struct cgroup_settings *s, json_object *rule, size_t inde
                          "linux.resources.devices[%zu].access: wanted letters of "
                          "\"rwm\", found \"%.20s\"",
                          index, access);
-    if (*type == 'p')
-        return 0; // pipes are no devices
-    bool all = *type == 'a';
-    add_rule(s, json_object_get_boolean(settings_member(rule, "allow")),
-             all ? "a"
-                 : pool_printf(&s->pool, "%c %s:%s %s", *type == 'u' ? 'c' : *type,
-                               device_number(s, rule, "major"), device_number(s, rule, "minor"),
-                               access));
-    return 0;
+    rule->allow = json_object_get_boolean(settings_member(o, "allow"));
+    rule->type = *type == 'u' ? 'c' : *type;
+    rule->access = (u8)((strchr(access, 'r') ? DEVICE_READ : 0) | (strchr(access, 'w') ? DEVICE_WRITE : 0) |
+                        (strchr(access, 'm') ? DEVICE_MKNOD : 0));
+    int r = device_number(o, "major", index, &rule->major, e);
+    return r < 0 ? r : device_number(o, "minor", index, &rule->minor, e);
 }
 
-int settings_devices(struct cgroup_settings *s, json_object *rules, struct error *e)
+int settings_devices(struct cgroup_settings *s, json_object *rules, bool unified, struct error *e)
 {
     // null, zero, full, random, urandom, tty, ptmx, pts/*; nodes may be made of any.
-    static const char *const always[] = {"c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm",
-                                         "c 1:7 rwm", "c 1:8 rwm", "c 1:9 rwm", "c 5:0 rwm",
-                                         "c 5:2 rwm", "c 136:* rwm"};
+    static const struct device_rule always[] = {
+        {true, 'c', -1, -1, DEVICE_MKNOD}, {true, 'b', -1, -1, DEVICE_MKNOD},
+        {true, 'c', 1, 3, DEVICE_ALL},     {true, 'c', 1, 5, DEVICE_ALL},
+        {true, 'c', 1, 7, DEVICE_ALL},     {true, 'c', 1, 8, DEVICE_ALL},
+        {true, 'c', 1, 9, DEVICE_ALL},     {true, 'c', 5, 0, DEVICE_ALL},
+        {true, 'c', 5, 2, DEVICE_ALL},     {true, 'c', 136, -1, DEVICE_ALL},
+    };
     size_t count = rules ? json_object_array_length(rules) : 0;
+    if (!count)
+        return 0;
+    s->rules = pool_alloc(&s->pool, (count + array_size(always)) * sizeof(*s->rules));
     for (size_t i = 0; i < count; i++) {
-        int r = device_rule(s, json_object_array_get_idx(rules, i), i, e);
+        int r = device_rule(&s->rules[s->rule_count], json_object_array_get_idx(rules, i), i, e);
         if (r < 0)
             return r;
+        s->rule_count += s->rules[s->rule_count].type != 'p'; // pipes are no devices
     }
-    for (size_t i = 0; count && i < array_size(always); i++)
-        add_rule(s, true, always[i]);
+    memcpy(s->rules + s->rule_count, always, sizeof(always));
+    s->rule_count += array_size(always);
+    for (u32 i = 0; !unified && i < s->rule_count; i++)
+        write_rule(s, &s->rules[i]);
     return 0;
 }

@@ -14,6 +14,7 @@
 
 #include "runtime/cgroup/apply.h"
 #include "runtime/cgroup/files.h"
+#include "runtime/cgroup/scope.h"
 
 #define REMOVE_TRIES 400 // of 5 ms: a group is busy until its last process has been reaped
 
@@ -49,7 +50,7 @@ static int add_hierarchy(struct cgroup *c, const char *root, const char *control
     if (d->procs < 0)
         return error_errno(e, -errno, "open %s", file);
     char text[64];
-    if (!d->made && read(d->procs, text, sizeof(text)) > 0)
+    if (!c->unit && !d->made && read(d->procs, text, sizeof(text)) > 0)
         return error_set(e, -EBUSY, "container's cgroup is not empty: there are processes in %s",
                          d->path);
     return 0;
@@ -122,19 +123,17 @@ static char *choose_path(const struct spec *s, const char *id)
     return path;
 }
 
-static int make_group(struct cgroup *c, const struct spec *s, const char *id, u32 flags,
-                      add_fn *add, struct error *e)
+static int name_group(struct cgroup *c, const struct spec *s, const char *id, u32 flags,
+                      struct error *e)
 {
     if (flags & CGROUP_SYSTEMD)
-        return error_set(e, -ENOTSUP,
-                         "--systemd-cgroup: systemd's cgroup driver is not supported "
-                         "yet");
+        return scope_name(c, s, id, flags & CGROUP_ROOTLESS, e);
     c->path = choose_path(s, id);
     if (!c->path)
         return error_set(e, -ENOMEM, "out of memory");
     if (!strcmp(c->path, "/"))
         return error_set(e, -EINVAL, "linux.cgroupsPath: the root cgroup cannot be a container's");
-    return add_hierarchies(c, flags & CGROUP_ROOTLESS, add, e);
+    return 0;
 }
 
 static json_object *resources_of(const struct spec *s)
@@ -146,9 +145,10 @@ static json_object *resources_of(const struct spec *s)
 }
 
 // The container gets a group of its own: one is named, or there is something to set.
-static bool wants_group(const struct spec *s, const struct cgroup_settings *settings)
+static bool wants_group(const struct spec *s, const struct cgroup_settings *settings, u32 flags)
 {
-    return settings->count || (s->cgroups_path && s->cgroups_path[0]);
+    return settings->count || settings->rule_count || (s->cgroups_path && s->cgroups_path[0]) ||
+           flags & CGROUP_SYSTEMD;
 }
 
 int cgroup_plan(struct cgroup *c, const struct spec *s, const char *id, u32 flags, struct error *e)
@@ -156,29 +156,53 @@ int cgroup_plan(struct cgroup *c, const struct spec *s, const char *id, u32 flag
     struct cgroup_settings settings;
     *c = (struct cgroup){.unified = is_fs(CGROUP_ROOT, CGROUP2_SUPER_MAGIC)};
     int r = cgroup_settings_read(&settings, resources_of(s), c->unified, e);
-    if (!r && wants_group(s, &settings))
-        r = make_group(c, s, id, flags, plan_hierarchy, e);
+    if (!r && wants_group(s, &settings, flags)) {
+        r = name_group(c, s, id, flags, e);
+        if (!r)
+            r = add_hierarchies(c, flags & CGROUP_ROOTLESS, plan_hierarchy, e);
+        // Its slices are systemd's.
+        for (u32 i = 0; c->unit && i < c->count; i++)
+            c->dirs[i].made = min(c->dirs[i].made, 1u);
+    }
     cgroup_settings_free(&settings);
     if (r < 0)
         cgroup_close(c);
     return r;
 }
 
+static int make_group(struct cgroup *c, const struct spec *s, const char *id, u32 flags,
+                      const struct cgroup_settings *settings, const pid_t *pids, struct error *e)
+{
+    int r = name_group(c, s, id, flags, e);
+    if (!r && c->unit) {
+        r = scope_start(c, s, id, settings, pids, e);
+        if (r < 0) { // nothing to be stopped
+            free(c->unit);
+            c->unit = NULL;
+        }
+    }
+    if (!r)
+        r = add_hierarchies(c, flags & CGROUP_ROOTLESS, add_hierarchy, e);
+    if (r < 0)
+        return r;
+    if (c->count)
+        return cgroup_apply(c, settings, e);
+    return !settings->count ? 0
+                            : error_set(e, -EPERM, "linux.resources.%s: no cgroup may be made here",
+                                        settings->items[0].field);
+}
+
 int cgroup_create(struct cgroup *c, const struct spec *s, const char *id, u32 flags,
-                  struct error *e)
+                  const pid_t *pids, struct error *e)
 {
     struct cgroup_settings settings;
     *c = (struct cgroup){.unified = is_fs(CGROUP_ROOT, CGROUP2_SUPER_MAGIC)};
     int r = cgroup_settings_read(&settings, resources_of(s), c->unified, e);
-    if (!r && wants_group(s, &settings)) {
-        r = make_group(c, s, id, flags, add_hierarchy, e);
-        if (!r && c->count)
-            r = cgroup_apply(c, &settings, e);
-        else if (!r && settings.count)
-            r = error_set(e, -EPERM, "linux.resources.%s: no cgroup may be made here",
-                          settings.items[0].field);
-    }
+    if (!r && wants_group(s, &settings, flags))
+        r = make_group(c, s, id, flags, &settings, pids, e);
     cgroup_settings_free(&settings);
+    if (r < 0 && c->unit)
+        cgroup_kill(c); // systemd would wait for them to end
     if (r < 0)
         cgroup_remove(c);
     return r;
@@ -195,15 +219,25 @@ int cgroup_enter(const struct cgroup *c, pid_t pid)
     return 0;
 }
 
+int cgroup_attach(const struct cgroup *c, pid_t pid, struct error *e)
+{
+    int r = cgroup_enter(c, pid);
+    if (r < 0 && c->unit && c->user)
+        return scope_attach(c, pid, e);
+    return r < 0 ? error_errno(e, r, "put process %d into cgroup %s", pid, c->path) : 0;
+}
+
 json_object *cgroup_save(const struct cgroup *c)
 {
-    if (!c->count)
+    if (!c->count && !c->unit)
         return NULL;
     json_object *o = json_object_new_object(), *dirs = json_object_new_object();
     json_object_object_add(o, "path", json_object_new_string(c->path));
     json_object_object_add(o, "unified", json_object_new_boolean(c->unified));
     if (c->unit)
         json_object_object_add(o, "unit", json_object_new_string(c->unit));
+    if (c->user)
+        json_object_object_add(o, "user", json_object_new_boolean(true));
     for (u32 i = 0; i < c->count; i++) {
         json_object *d = json_object_new_object();
         json_object_object_add(d, "path", json_object_new_string(c->dirs[i].path));
@@ -252,15 +286,17 @@ static int load_dir(struct cgroup *c, const char *name, json_object *o)
 
 int cgroup_load(struct cgroup *c, json_object *o, struct error *e)
 {
-    json_object *dirs, *unified;
+    json_object *dirs, *flag;
     *c = (struct cgroup){0};
     if (!o)
         return 0;
     c->path = copy_string(o, "path");
     c->unit = copy_string(o, "unit");
     int r = c->path ? 0 : -EINVAL;
-    if (json_object_object_get_ex(o, "unified", &unified))
-        c->unified = json_object_get_boolean(unified);
+    if (json_object_object_get_ex(o, "unified", &flag))
+        c->unified = json_object_get_boolean(flag);
+    if (json_object_object_get_ex(o, "user", &flag))
+        c->user = json_object_get_boolean(flag);
     if (!json_object_object_get_ex(o, "directories", &dirs) ||
         !json_object_is_type(dirs, json_type_object))
         r = -EINVAL;
@@ -299,6 +335,8 @@ void cgroup_remove(struct cgroup *c)
 {
     bool common = c->path && !strncmp(c->path, CGROUP_PARENT "/", sizeof(CGROUP_PARENT)) &&
                   !strchr(c->path + sizeof(CGROUP_PARENT), '/');
+    if (c->unit)
+        scope_stop(c);
     for (u32 i = 0; i < c->count; i++)
         remove_dir(&c->dirs[i], common);
     cgroup_close(c);

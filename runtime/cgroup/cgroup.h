@@ -10,13 +10,13 @@
 //
 // linux.cgroupsPath: absolute, from the hierarchies' roots; relative, and the default, below
 // /bailey; with
-// --systemd-cgroup "slice:prefix:name", the scope prefix-name.scope that systemd makes.
+// --systemd-cgroup "slice:prefix:name", the scope prefix-name.scope that systemd makes (bus.h, unit.h). systemd is told of
+// the limits too, so that it does not undo them; every file is written here all the same.
 //
 // Numbers of the configuration count the guest's tasks; a guest process costs the host more (its
 // stub, and the sentry's thread for it), so pids.max of the host is set higher (CGROUP_HOST_TASKS)
-// and the sentry holds the exact limit. Device rules are written where there is a devices
-// controller (version 1), and otherwise not needed: no device of the host can be opened in a
-// sandbox.
+// and the sentry holds the exact limit. Device rules hold the sandbox's own processes (no device of the host can be
+// opened in it anyway): by the devices controller of version 1, by a BPF program in version 2.
 #ifndef BAILEY_RUNTIME_CGROUP_CGROUP_H
 #define BAILEY_RUNTIME_CGROUP_CGROUP_H
 
@@ -38,17 +38,22 @@ struct cgroup {
     struct cgroup_dir dirs[CGROUP_DIRS_MAX];
     char *path; // within the hierarchies; NULL: no cgroup
     char *unit; // systemd's name for it; NULL: not systemd's
+    bool user;  // of the user's systemd
 };
+
+// True when this build knows systemd's driver.
+bool cgroup_has_systemd(void);
 
 // Bits of cgroup_create's flags.
 #define CGROUP_SYSTEMD 1u // --systemd-cgroup
 #define CGROUP_ROOTLESS                                                                            \
     2u // what an ordinary user may not do is left undone, unless it was asked for
 
-// Makes the group and sets the limits of s->resources. 0 (also when none is wanted: count is 0
-// then), or a negative errno with a message that names the file or the field; nothing is left then.
+// Makes the group and sets the limits of s->resources. `pids` (ended by 0) are those that will be in it: systemd makes
+// no scope without a process, and they are in it then (and are killed on failure); otherwise they are left alone. 0 (also when none is wanted: count
+// is 0 then), or a negative errno with a message that names the file or the field; nothing is left then.
 int cgroup_create(struct cgroup *c, const struct spec *s, const char *id, u32 flags,
-                  struct error *e);
+                  const pid_t *pids, struct error *e);
 
 // What cgroup_create will make, to be saved before it does: so that a command which ends in between leaves
 // nothing that cannot be found. Ends in cgroup_close.
@@ -56,6 +61,9 @@ int cgroup_plan(struct cgroup *c, const struct spec *s, const char *id, u32 flag
 
 // Puts a process into the group (0: the caller). 0 or a negative errno.
 int cgroup_enter(const struct cgroup *c, pid_t pid);
+
+// As cgroup_enter of another process; systemd is asked where the kernel does not let an ordinary user.
+int cgroup_attach(const struct cgroup *c, pid_t pid, struct error *e);
 
 // For state.json: all that cgroup_load needs to find the group again. A new object, NULL when there
 // is no group.
@@ -125,10 +133,26 @@ struct cgroup_setting {
     bool device;             // a key and a value: what stood there cannot be put back by writing it
 };
 
+// linux.resources.devices.
+struct device_rule {
+    bool allow;
+    char type;        // 'c', 'b'; 'a': all devices, whatever else it says
+    s64 major, minor; // -1: any
+    u8 access;        // DEVICE_*
+};
+
+// As BPF_DEVCG_ACC_*.
+#define DEVICE_MKNOD 1u
+#define DEVICE_READ 2u
+#define DEVICE_WRITE 4u
+#define DEVICE_ALL 7u
+
 struct cgroup_settings {
     struct pool pool;
     struct cgroup_setting *items;
     u32 count, room;
+    struct device_rule *rules; // in order: the last one that speaks of an access decides; no rule, no access
+    u32 rule_count;            // 0: nothing was said of devices
 };
 
 // Translates linux.resources (NULL: none), in the order of writing. 0, or -EINVAL or -ENOTSUP with

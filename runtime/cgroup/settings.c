@@ -273,7 +273,7 @@ int cgroup_settings_read(struct cgroup_settings *s, json_object *resources, bool
     hugetlb_settings(s, settings_member(resources, "hugepageLimits"), unified);
     network_settings(s, settings_member(resources, "network"), unified);
     rdma_settings(s, settings_member(resources, "rdma"));
-    r = unified ? 0 : settings_devices(s, settings_member(resources, "devices"), e);
+    r = settings_devices(s, settings_member(resources, "devices"), unified, e);
     return r < 0 ? r : unified_settings(s, settings_member(resources, "unified"), unified, e);
 }
 

@@ -14,9 +14,9 @@ struct cgroup_setting *settings_add(struct cgroup_settings *s, const char *contr
 
 void settings_block_io(struct cgroup_settings *s, json_object *block_io, bool unified);
 
-// Version 1's devices.deny and devices.allow. The devices that every container has are always
-// allowed, as far as there are rules at all. -EINVAL with message for an access or a type that
-// there is not.
-int settings_devices(struct cgroup_settings *s, json_object *rules, struct error *e);
+// Fills s->rules, with the devices that every container has always allowed, as far as there are rules at all; for
+// version 1 also devices.deny and devices.allow. -EINVAL with message for an access, a type or a number that there is
+// not.
+int settings_devices(struct cgroup_settings *s, json_object *rules, bool unified, struct error *e);
 
 #endif

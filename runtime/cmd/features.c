@@ -2,6 +2,7 @@
 // bailey features: what this runtime can do, in the words of the specification (features.md, features-linux.md).
 #include <stdio.h>
 
+#include "runtime/cgroup/cgroup.h"
 #include "runtime/cmd/cmd.h"
 #include "runtime/spec/spec.h"
 
@@ -49,7 +50,7 @@ static json_object *linux_features(void)
     static const char *const namespaces[] = {"cgroup", "ipc", "mount", "network", "pid", "user",
                                              "uts"};
     static const char *const groups[] = {"v1", "v2", "systemd", "systemdUser", "rdma"};
-    static const bool group_values[] = {true, true, false, false, false};
+    const bool group_values[] = {true, true, cgroup_has_systemd(), cgroup_has_systemd(), false};
     json_object *o = json_object_new_object(), *caps = json_object_new_array();
     json_object *extensions = json_object_new_object();
     char name[64];
