@@ -28,14 +28,40 @@ static const struct kind_name kinds[] = {
     {"cgroup2", BOOT_MOUNT_CGROUP},
 };
 
-static int open_tree_clone(const char *path, bool recursive)
+// What a configuration names, found once: its name may lead elsewhere a moment later.
+struct source {
+    const char *name; // for messages
+    int fd;           // O_PATH
+    struct stat st;
+};
+
+static int find_source(struct source *s, const char *path, struct error *e)
 {
-    return (int)syscall(SYS_open_tree, AT_FDCWD, path,
-                        OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0));
+    s->name = path;
+    s->fd = open(path, O_PATH | O_CLOEXEC);
+    if (s->fd >= 0 && fstat(s->fd, &s->st) == 0)
+        return 0;
+    int r = error_errno(e, -errno, "%s", path);
+    if (s->fd >= 0)
+        close(s->fd);
+    return r;
+}
+
+static int open_again(int fd, int flags)
+{
+    char path[32];
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    return open(path, flags | O_CLOEXEC);
+}
+
+static int open_tree_clone(int fd, bool recursive)
+{
+    return (int)syscall(SYS_open_tree, fd, "",
+                        AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0));
 }
 
 // A mount clone that nothing else sees and that gives no privilege, whatever is done with it.
-static int open_detached(const char *path, u32 flags, int userns, struct error *e)
+static int open_detached(const struct source *s, u32 flags, int userns, struct error *e)
 {
     u32 recursive = flags & HOST_FILES_RECURSIVE ? AT_RECURSIVE : 0;
     struct mount_attr attr = {
@@ -44,21 +70,21 @@ static int open_detached(const char *path, u32 flags, int userns, struct error *
         .propagation = MS_PRIVATE,
     };
     struct mount_attr idmap = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (u64)max(userns, 0)};
-    int fd = open_tree_clone(path, recursive);
+    int fd = open_tree_clone(s->fd, recursive);
     // An ordinary user may not look below mounts that were made before its own namespace.
     if (fd < 0 && errno == EINVAL && !recursive) {
         recursive = AT_RECURSIVE;
-        fd = open_tree_clone(path, true);
+        fd = open_tree_clone(s->fd, true);
     }
     if (fd < 0)
-        return error_errno(e, -errno, "%s", path);
+        return error_errno(e, -errno, "%s", s->name);
     int r = 0;
     if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | recursive, &attr, sizeof(attr)) < 0)
-        r = error_errno(e, -errno, "%s: set mount attributes", path);
+        r = error_errno(e, -errno, "%s: set mount attributes", s->name);
     recursive = flags & HOST_FILES_IDMAP_ALL ? AT_RECURSIVE : 0;
     if (!r && userns >= 0 &&
         syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | recursive, &idmap, sizeof(idmap)) < 0)
-        r = error_errno(e, -errno, "%s: map the ids of the mount", path);
+        r = error_errno(e, -errno, "%s: map the ids of the mount", s->name);
     if (r < 0)
         close(fd);
     return r < 0 ? r : fd;
@@ -66,21 +92,22 @@ static int open_detached(const char *path, u32 flags, int userns, struct error *
 
 // A single file is handed over open: a detached mount of a file cannot be opened again by its
 // holder.
-static int open_file(const char *path, const struct stat *st, u32 flags, struct host_files *ret,
+static int open_file(const struct source *s, int fd, u32 flags, struct host_files *ret,
                      struct error *e)
 {
+    bool regular = S_ISREG(s->st.st_mode);
     ret->is_file = true;
-    ret->root_fd = open(path, (S_ISREG(st->st_mode) ? O_RDONLY | O_NOCTTY : O_PATH) | O_CLOEXEC);
+    ret->root_fd = open_again(fd, regular ? O_RDONLY | O_NOCTTY : O_PATH);
     if (ret->root_fd < 0)
-        return error_errno(e, -errno, "%s", path);
-    if (!S_ISREG(st->st_mode) || flags & HOST_FILES_READONLY)
+        return error_errno(e, -errno, "%s", s->name);
+    if (!regular || flags & HOST_FILES_READONLY)
         return 0;
-    ret->write_fd = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC);
+    ret->write_fd = open_again(fd, O_RDWR | O_NOCTTY);
     // A file that even bailey may not write (read-only file system, immutable) is mounted
     // read-only.
     if (ret->write_fd < 0 && errno != EROFS && errno != EACCES && errno != EPERM &&
         errno != ETXTBSY) {
-        int r = error_errno(e, -errno, "%s", path);
+        int r = error_errno(e, -errno, "%s", s->name);
         close(ret->root_fd);
         return r;
     }
@@ -88,39 +115,45 @@ static int open_file(const char *path, const struct stat *st, u32 flags, struct 
 }
 
 // As open_file, through a mount that maps ids.
-static int open_mapped_file(const char *path, const struct stat *st, u32 flags, int userns,
-                            struct host_files *ret, struct error *e)
+static int open_mapped_file(const struct source *s, u32 flags, int userns, struct host_files *ret,
+                            struct error *e)
 {
-    char through[32];
-    int fd = open_detached(path, flags & ~HOST_FILES_RECURSIVE, userns, e);
+    int fd = open_detached(s, flags & ~HOST_FILES_RECURSIVE, userns, e);
     if (fd < 0)
         return fd;
-    snprintf(through, sizeof(through), "/proc/self/fd/%d", fd);
-    int r = open_file(through, st, flags, ret, e);
+    int r = open_file(s, fd, flags, ret, e);
     close(fd);
     return r;
 }
 
-int mounts_open_host(const char *path, u32 flags, int userns, struct host_files *ret,
-                     struct error *e)
+static int open_source(const struct source *s, u32 flags, int userns, struct host_files *ret,
+                       struct error *e)
 {
-    struct stat st;
     *ret = (struct host_files){-1, -1, false};
-    if (stat(path, &st) < 0)
-        return error_errno(e, -errno, "%s", path);
-    if (!S_ISDIR(st.st_mode))
-        return userns < 0 ? open_file(path, &st, flags, ret, e)
-                          : open_mapped_file(path, &st, flags, userns, ret, e);
-    ret->root_fd = open_detached(path, flags, userns, e);
+    if (!S_ISDIR(s->st.st_mode))
+        return userns < 0 ? open_file(s, s->fd, flags, ret, e)
+                          : open_mapped_file(s, flags, userns, ret, e);
+    ret->root_fd = open_detached(s, flags, userns, e);
     return ret->root_fd < 0 ? ret->root_fd : 0;
+}
+
+int mounts_open_host(const char *path, u32 flags, struct host_files *ret, struct error *e)
+{
+    struct source s;
+    int r = find_source(&s, path, e);
+    if (r < 0)
+        return r;
+    r = open_source(&s, flags, -1, ret, e);
+    close(s.fd);
+    return r;
 }
 
 // The host's own proc, sysfs and cgroup trees are none of the container's business: who binds them
 // wants the container's.
-static bool kernel_kind(const char *path, enum boot_mount_kind *ret)
+static bool kernel_kind(const struct source *s, enum boot_mount_kind *ret)
 {
     struct statfs fs;
-    if (statfs(path, &fs) < 0)
+    if (!S_ISDIR(s->st.st_mode) || fstatfs(s->fd, &fs) < 0)
         return false;
     if (fs.f_type == PROC_SUPER_MAGIC)
         *ret = BOOT_MOUNT_PROC;
@@ -135,12 +168,12 @@ static bool kernel_kind(const char *path, enum boot_mount_kind *ret)
     return true;
 }
 
-static int open_bind(const struct spec_mount *sm, const char *source, u32 flags,
+static int open_bind(const struct spec_mount *sm, const struct source *source, u32 flags,
                      struct host_files *files, struct error *e)
 {
     const struct idmaps maps = {sm->uid_maps, sm->gid_maps, sm->uid_map_count, sm->gid_map_count};
     if (!sm->idmap)
-        return mounts_open_host(source, flags, -1, files, e);
+        return open_source(source, flags, -1, files, e);
     if (!maps.uid_count || !maps.gid_count)
         return error_set(e, -EINVAL,
                          "ids cannot be mapped without a map, of the mount or the "
@@ -148,7 +181,7 @@ static int open_bind(const struct spec_mount *sm, const char *source, u32 flags,
     int userns = idmap_open(&maps, e);
     if (userns < 0)
         return userns;
-    int r = mounts_open_host(source, flags, userns, files, e);
+    int r = open_source(source, flags, userns, files, e);
     close(userns);
     return r;
 }
@@ -162,13 +195,17 @@ static int translate_bind(const struct spec_mount *sm, const char *bundle, bool 
         [BOOT_MOUNT_CGROUP] = "cgroup2",
         [BOOT_MOUNT_DEVPTS] = "devpts",
     };
-    const char *source = sm->source;
+    const char *path = sm->source;
     enum boot_mount_kind kind;
     struct host_files files = {.root_fd = -1, .write_fd = -1};
-    struct stat st;
-    if (source[0] != '/')
-        source = pool_printf(pool, "%s/%s", bundle, source);
-    if (stat(source, &st) == 0 && S_ISDIR(st.st_mode) && kernel_kind(source, &kind)) {
+    struct source source;
+    if (path[0] != '/')
+        path = pool_printf(pool, "%s/%s", bundle, path);
+    int r = find_source(&source, path, e);
+    if (r < 0)
+        return r;
+    if (kernel_kind(&source, &kind)) {
+        close(source.fd);
         m->kind = kind;
         m->fstype = m->source = fstypes[kind];
         return 0;
@@ -176,7 +213,8 @@ static int translate_bind(const struct spec_mount *sm, const char *bundle, bool 
     u32 flags = (readonly || sm->flags & MS_RDONLY ? HOST_FILES_READONLY : 0) |
                 (sm->recursive ? HOST_FILES_RECURSIVE : 0) |
                 (sm->idmap_all ? HOST_FILES_IDMAP_ALL : 0);
-    int r = open_bind(sm, source, flags, &files, e);
+    r = open_bind(sm, &source, flags, &files, e);
+    close(source.fd);
     if (r < 0)
         return r;
     m->kind = BOOT_MOUNT_HOST;

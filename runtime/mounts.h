@@ -20,10 +20,8 @@ struct host_files {
 #define HOST_FILES_RECURSIVE 2u
 #define HOST_FILES_IDMAP_ALL 4u // mounts below it are id-mapped, too
 
-// Opens host files at `path` for a mount. `userns`: a user namespace by whose map the owners of files are translated
-// (MOUNT_ATTR_IDMAP of mount_setattr(2)); -1: as they are. 0 or a negative errno with message.
-int mounts_open_host(const char *path, u32 flags, int userns, struct host_files *ret,
-                     struct error *e);
+// Opens host files at `path` for a mount. 0 or a negative errno with message.
+int mounts_open_host(const char *path, u32 flags, struct host_files *ret, struct error *e);
 
 // Fills `m` of the boot message from mounts[index] of the configuration. `bundle` is where relative
 // sources start. `readonly`: open host files for reading only, whatever the guest sees (an overlay will be on

@@ -132,8 +132,7 @@ static int setup_root(struct setup *u, struct boot_mount *m, struct error *e)
     if (r < 0)
         return r;
     // Below an overlay nothing is ever written.
-    r = mounts_open_host(c->rootfs, readonly || c->overlay ? HOST_FILES_READONLY : 0, -1,
-                             &files, e);
+    r = mounts_open_host(c->rootfs, readonly || c->overlay ? HOST_FILES_READONLY : 0, &files, e);
     if (r < 0)
         return error_wrap(e, r, "root");
     *m = (struct boot_mount){
@@ -146,8 +145,9 @@ static int setup_root(struct setup *u, struct boot_mount *m, struct error *e)
     if (!files.is_file && !c->root_shared) {
         struct error ignored;
         struct host_files view;
-        u->view_fd = mounts_open_host(c->rootfs, readonly ? HOST_FILES_READONLY : 0, -1, &view,
-                                      &ignored) < 0 ? -1 : view.root_fd;
+        u->view_fd = mounts_open_host(c->rootfs, readonly ? HOST_FILES_READONLY : 0, &view, &ignored) < 0
+                         ? -1
+                         : view.root_fd;
     }
     r = settle_mount(u, m, e);
     if (!r && files.is_file)
