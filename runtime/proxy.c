@@ -40,7 +40,9 @@ static int become(const struct start *s)
     const struct proxy *p = s->proxy;
     int r = cgroup_enter(p->cgroup, 0);
     *s->outside = r < 0 && p->cgroup->unit;
-    if (r < 0 && !*s->outside)
+    if (*s->outside)
+        r = 0;
+    if (r < 0)
         return r;
     setsid();
     if (p->namespaces_fd >= 0) // clients look at /proc/PID/ns of what they are told; it runs without as well

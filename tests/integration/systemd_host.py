@@ -12,8 +12,27 @@ UNITS = {
     "dbus.service": "[Unit]\nDefaultDependencies=no\nRequires=dbus.socket\nAfter=dbus.socket\n[Service]\nType=notify\n"
                     "ExecStart=/usr/bin/dbus-daemon --system --address=systemd: --nofork --nopidfile --syslog-only\n",
 }
-for _name in ("sysinit", "basic", "shutdown", "exit", "umount", "final"):
-    UNITS[_name + ".target"] = "[Unit]\nDefaultDependencies=no\n"
+TARGETS = {name + ".target": "[Unit]\nDefaultDependencies=no\n" for name in ("sysinit", "basic", "shutdown", "exit", "umount", "final")}
+
+# An ordinary user's systemd, and a bus of the user's.
+USER = 1000
+USER_SERVICE = """[Unit]
+DefaultDependencies=no
+After=dbus.service
+[Service]
+User=%%i
+Slice=user-%%i.slice
+Delegate=yes
+Type=notify
+PassEnvironment=SYSTEMD_GENERATOR_PATH SYSTEMD_ENVIRONMENT_GENERATOR_PATH
+Environment=XDG_RUNTIME_DIR=/run/user/%%i HOME=/ SYSTEMD_UNIT_PATH=/run/user/%%i/systemd/transient:%(units)s
+ExecStart=%(systemd)s --user --unit=sysinit.target --log-target=null
+"""
+USER_UNITS = {
+    "dbus.socket": "[Unit]\nDefaultDependencies=no\n[Socket]\nListenStream=%t/bus\n",
+    "dbus.service": "[Unit]\nDefaultDependencies=no\nRequires=dbus.socket\n[Service]\nType=notify\n"
+                    "ExecStart=/usr/bin/dbus-daemon --session --address=systemd: --nofork --nopidfile --syslog-only\n",
+}
 
 # As the first process's child: $1 the test's directory, $2 version 2 alone or not, then the mounts of control groups.
 INSIDE = r"""
@@ -76,11 +95,12 @@ class Host:
         Host.made += 1
         self.group = "/bailey-test-systemd-%d-%d" % (os.getpid(), Host.made)
         self.work = tempfile.mkdtemp(dir=WORK)
-        for d in ("units", "empty"):
+        user = USER_SERVICE % {"units": os.path.join(self.work, "user"), "systemd": systemd}
+        for d, units in (("units", dict(TARGETS, **UNITS, **{"user@.service": user})), ("user", dict(TARGETS, **USER_UNITS)), ("empty", {})):
             os.mkdir(os.path.join(self.work, d))
-        for name, text in UNITS.items():
-            with open(os.path.join(self.work, "units", name), "w") as f:
-                f.write(text)
+            for name, text in units.items():
+                with open(os.path.join(self.work, d, name), "w") as f:
+                    f.write(text)
         v2 = [path for path, options in self.mounts if not options]
         self.dirs = {path: path + self.group for path, _ in self.mounts}
         if only_v2 and not v2:
@@ -135,6 +155,19 @@ class Host:
                         preexec_fn=lambda: self.enter("/commands"))
         keywords.update(more)
         return subprocess.run(self.command(*args), **keywords)
+
+    def start_user(self):
+        """An ordinary user's systemd, without a bus."""
+        for d in (WORK, self.work):
+            os.chmod(d, 0o755)
+        self.run("install", "-d", "-m", "700", "-o", str(USER), "-g", str(USER), "/run/user/%d" % USER, check=True)
+        r = self.run("systemctl", "start", "user@%d.service" % USER)
+        if r.returncode:
+            raise Skip("no systemd for users here: " + r.stderr)
+
+    def as_user(self, *args):
+        return ["setpriv", "--reuid=%d" % USER, "--regid=%d" % USER, "--clear-groups", "env", "-u", "DBUS_SESSION_BUS_ADDRESS",
+                "HOME=/", "XDG_RUNTIME_DIR=/run/user/%d" % USER] + list(args)
 
     def show(self, unit, *properties):
         """Properties of a unit: {name: value}."""
