@@ -50,6 +50,7 @@ enum arena_slot {
     ARENA_SLOT_MM,
     ARENA_SLOT_GOFER,
     ARENA_SLOT_NETDIR,
+    ARENA_SLOT_NS,
     ARENA_SLOTS = 32
 };
 void **arena_slot(enum arena_slot slot);

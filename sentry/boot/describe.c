@@ -97,7 +97,7 @@ static void add_process(struct text *t, struct process *p)
     struct task *task = process_any_thread(p);
     if (!task)
         return;
-    process_get_info(p, &i);
+    process_get_info(p, p->container->pid_ns, &i);
     process_usage(p, &u);
     task_get_comm(task, comm);
     clean(comm);
@@ -105,7 +105,8 @@ static void add_process(struct text *t, struct process *p)
         snprintf(tty, sizeof(tty), "pts/%u", (u32)i.tty_nr & 0xff);
     const struct cred *cred = task_get_cred(task);
     u64 start = (u64)(the_kernel->boot_realtime + p->start_time - the_kernel->boot_monotonic);
-    add(t, "%d %d %d %d %u %c %u %llu %llu %s %s ", p->tgid, p->pid->root_nr,
+    add(t, "%d %d %d %d %u %c %u %llu %llu %s %s ",
+        pid_nr_in(p->pid, p->container->pid_ns), p->pid->root_nr,
         platform_host_pid(__atomic_load_n(&task->thread, __ATOMIC_RELAXED)), i.ppid, cred->euid,
         i.state, i.threads, (unsigned long long)(start / NSEC_PER_SEC),
         (unsigned long long)((u.user + u.system) / 1000000), tty, comm);

@@ -20,7 +20,6 @@
 #include "sentry/vfs/fdtable.h"
 #include "sentry/vfs/path.h"
 
-#define CAPS_ALL ((1ull << 41) - 1)
 #define FIRST_PASSED 3 // after stdio
 
 // ---- the process -----------------------------------------------------------------------------------

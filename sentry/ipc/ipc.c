@@ -14,11 +14,15 @@
 #define CAP_SYS_ADMIN_ 21
 #define SEQUENCES 65536
 
-struct ipc_ns *ipc_ns_new(void)
+struct ipc_ns *ipc_ns_new(struct user_ns *owner)
 {
     struct ipc_ns *ns = arena_alloc(sizeof(*ns));
     if (!ns)
         return NULL;
+    if (ns_head_init(&ns->head, NS_IPC, owner)) {
+        arena_free(ns);
+        return NULL;
+    }
     ref_init(&ns->users);
     ref_init(&ns->ref);
     ns->shm.limit = 4096;
@@ -64,6 +68,7 @@ void ipc_ns_let_go(struct ipc_ns *ns)
     arena_free(ns->shm.objects);
     arena_free(ns->sem.objects);
     arena_free(ns->msg.objects);
+    ns_head_fini(&ns->head);
     arena_free(ns);
 }
 
@@ -107,7 +112,7 @@ long ipc_highest(struct ipc_table *t, u32 *ret_count)
     return highest;
 }
 
-int ipc_permitted(const struct ipc_object *o, u32 want)
+int ipc_permitted(const struct ipc_ns *ns, const struct ipc_object *o, u32 want)
 {
     const struct cred *c = cred_current();
     u32 granted = o->mode;
@@ -116,13 +121,16 @@ int ipc_permitted(const struct ipc_object *o, u32 want)
     else if (cred_in_group(c, o->gid) || cred_in_group(c, o->cgid))
         granted >>= 3;
     want |= want >> 3 | want >> 6;
-    return (want & 7 & ~granted) && !cred_capable(c, CAP_IPC_OWNER_) ? -EACCES : 0;
+    return (want & 7 & ~granted) && !cred_capable_in(c, ns->head.owner, CAP_IPC_OWNER_)
+               ? -EACCES
+               : 0;
 }
 
-int ipc_owned(const struct ipc_object *o)
+int ipc_owned(const struct ipc_ns *ns, const struct ipc_object *o)
 {
     const struct cred *c = cred_current();
-    bool ok = c->euid == o->uid || c->euid == o->cuid || cred_capable(c, CAP_SYS_ADMIN_);
+    bool ok = c->euid == o->uid || c->euid == o->cuid ||
+              cred_capable_in(c, ns->head.owner, CAP_SYS_ADMIN_);
     return ok ? 0 : -EPERM;
 }
 
@@ -178,13 +186,14 @@ static void fill_object(struct ipc_object *o, s32 key, u32 flags)
     o->mode = flags & 0777;
 }
 
-static long use_existing(const struct ipc_kind *kind, struct ipc_object *o, u64 size, u32 flags)
+static long use_existing(struct ipc_ns *ns, const struct ipc_kind *kind, struct ipc_object *o, u64 size,
+                         u32 flags)
 {
     if ((flags & (IPC_CREAT | IPC_EXCL)) == (IPC_CREAT | IPC_EXCL))
         return -EEXIST;
     if (!kind->fits(o, size))
         return -EINVAL;
-    int r = ipc_permitted(o, flags & 0777);
+    int r = ipc_permitted(ns, o, flags & 0777);
     return r ? r : o->id;
 }
 
@@ -197,7 +206,7 @@ long ipc_get(struct ipc_ns *ns, struct ipc_table *t, const struct ipc_kind *kind
         mutex_lock(&t->lock, RANK_FILE);
         o = find_key_locked(t, key);
         if (o)
-            r = use_existing(kind, o, size, flags);
+            r = use_existing(ns, kind, o, size, flags);
         mutex_unlock(&t->lock);
         if (o || !(flags & IPC_CREAT))
             return r;
@@ -209,7 +218,7 @@ long ipc_get(struct ipc_ns *ns, struct ipc_table *t, const struct ipc_kind *kind
     mutex_lock(&t->lock, RANK_FILE);
     if (key != IPC_PRIVATE)
         o = find_key_locked(t, key); // somebody was faster
-    r = o ? use_existing(kind, o, size, flags) : insert_locked(t, made);
+    r = o ? use_existing(ns, kind, o, size, flags) : insert_locked(t, made);
     if (!o && !r) {
         r = kind->admit_locked(ns, made);
         if (r)
@@ -225,9 +234,13 @@ long ipc_get(struct ipc_ns *ns, struct ipc_table *t, const struct ipc_kind *kind
     return r;
 }
 
-void ipc_apply_settings(struct ipc_object *o, const struct ipc_settings *s)
+int ipc_apply_settings(struct ipc_object *o, const struct ipc_settings *s)
 {
-    o->uid = s->uid;
-    o->gid = s->gid;
+    u32 uid = cred_uid_from_guest(s->uid), gid = cred_gid_from_guest(s->gid);
+    if (uid == ID_NONE || gid == ID_NONE)
+        return -EINVAL;
+    o->uid = uid;
+    o->gid = gid;
     o->mode = (o->mode & ~0777u) | (s->mode & 0777);
+    return 0;
 }

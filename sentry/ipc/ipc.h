@@ -18,6 +18,7 @@
 #include "base/lock.h"
 #include "base/ref.h"
 #include "sentry/sched/wait.h"
+#include "sentry/vfs/user_ns.h"
 
 #define IPC_INDEX_MAX 32768
 #define IPC_READ 0444u
@@ -48,6 +49,7 @@ struct super;
 struct ipc_ns {
     struct ref users; // containers
     struct ref ref;   // the users together, and each shared memory segment
+    struct ns_head head;
     struct ipc_table shm, sem, msg;
     struct super *mqueue; // fs/mqueue: POSIX message queues, made at first use; referenced (atomic)
     // Limits, kernel.shmmax and kin. Atomic.
@@ -60,8 +62,8 @@ struct ipc_ns {
     u64 msg_bytes, msg_count;
 };
 
-// A namespace with Linux's default limits. NULL: no memory.
-struct ipc_ns *ipc_ns_new(void) must_check;
+// A namespace with Linux's default limits. NULL: no memory, or one too many for its owner.
+struct ipc_ns *ipc_ns_new(struct user_ns *owner) must_check;
 struct ipc_ns *ipc_ns_ref(struct ipc_ns *ns);
 void ipc_ns_unref(struct ipc_ns *ns); // the last one removes all that is in it; NULL is allowed
 
@@ -182,11 +184,13 @@ long ipc_get(struct ipc_ns *ns, struct ipc_table *t, const struct ipc_kind *kind
 // *ret is valid while the lock is held. -EINVAL, -EIDRM.
 int ipc_find_locked(struct ipc_table *t, s32 id, struct ipc_object **ret) must_check;
 int ipc_find_index_locked(struct ipc_table *t, s32 index, struct ipc_object **ret) must_check;
-int ipc_permitted(const struct ipc_object *o,
-                  u32 want) must_check;               // IPC_READ, IPC_WRITE: 0, -EACCES
-int ipc_owned(const struct ipc_object *o) must_check; // by owner or creator: 0, -EPERM
+// Of a namespace. IPC_READ, IPC_WRITE: 0, -EACCES.
+int ipc_permitted(const struct ipc_ns *ns, const struct ipc_object *o, u32 want) must_check;
+// By owner or creator: 0, -EPERM.
+int ipc_owned(const struct ipc_ns *ns, const struct ipc_object *o) must_check;
 void ipc_remove_locked(struct ipc_table *t, struct ipc_object *o);
-void ipc_apply_settings(struct ipc_object *o, const struct ipc_settings *s);
+// -EINVAL: ids that the caller's user namespace does not have.
+int ipc_apply_settings(struct ipc_object *o, const struct ipc_settings *s) must_check;
 s64 ipc_time(void); // CLOCK_REALTIME, s
 
 // What a segment needs of its namespace while it lives.

@@ -76,7 +76,7 @@ static int lock_queue(struct ipc_ns *ns, s32 id, u32 want, struct msg_queue **re
     mutex_lock(&ns->msg.lock, RANK_FILE);
     int r = ipc_find_locked(&ns->msg, id, &o);
     if (!r && want)
-        r = ipc_permitted(o, want);
+        r = ipc_permitted(ns, o, want);
     if (r)
         mutex_unlock(&ns->msg.lock);
     else
@@ -224,7 +224,7 @@ long msg_get_stat(struct ipc_ns *ns, s32 id, bool by_index, bool any, struct msg
     mutex_lock(&ns->msg.lock, RANK_FILE);
     int r = by_index ? ipc_find_index_locked(&ns->msg, id % IPC_INDEX_MAX, &o) : ipc_find_locked(&ns->msg, id, &o);
     if (!r && !any)
-        r = ipc_permitted(o, IPC_READ);
+        r = ipc_permitted(ns, o, IPC_READ);
     if (!r) {
         const struct msg_queue *q = queue_of(o);
         *ret = (struct msg_stat){*o,       q->stime,     q->rtime, q->ctime, q->bytes,
@@ -240,12 +240,13 @@ long msg_set(struct ipc_ns *ns, s32 id, const struct ipc_settings *settings)
     int r = lock_queue(ns, id, 0, &q);
     if (r)
         return r;
-    r = ipc_owned(&q->object);
+    r = ipc_owned(ns, &q->object);
     if (!r && settings->max_bytes > __atomic_load_n(&ns->msg_queue_bytes, __ATOMIC_RELAXED) &&
         !cred_capable(cred_current(), CAP_SYS_RESOURCE_))
         r = -EPERM;
+    if (!r)
+        r = ipc_apply_settings(&q->object, settings);
     if (!r) {
-        ipc_apply_settings(&q->object, settings);
         q->max_bytes = settings->max_bytes;
         q->ctime = ipc_time();
         waitq_wake(&q->queue, ~0u);
@@ -273,7 +274,7 @@ long msg_remove(struct ipc_ns *ns, s32 id)
     int r = lock_queue(ns, id, 0, &q);
     if (r)
         return r;
-    r = ipc_owned(&q->object);
+    r = ipc_owned(ns, &q->object);
     if (!r)
         remove_locked(ns, q);
     mutex_unlock(&ns->msg.lock);

@@ -121,7 +121,7 @@ static int lock_set(struct ipc_ns *ns, s32 id, u32 want, struct sem_set **ret)
     mutex_lock(&ns->sem.lock, RANK_FILE);
     int r = ipc_find_locked(&ns->sem, id, &o);
     if (!r && want)
-        r = ipc_permitted(o, want);
+        r = ipc_permitted(ns, o, want);
     if (r)
         mutex_unlock(&ns->sem.lock);
     else
@@ -285,11 +285,11 @@ static struct asked look_at(const struct sem_operation *ops, u32 count)
     return a;
 }
 
-static int check_locked(const struct sem_set *s, const struct asked *a)
+static int check_locked(const struct ipc_ns *ns, const struct sem_set *s, const struct asked *a)
 {
     if (a->highest >= s->count)
         return -EFBIG;
-    return ipc_permitted(&s->object, a->alters ? IPC_WRITE : IPC_READ);
+    return ipc_permitted(ns, &s->object, a->alters ? IPC_WRITE : IPC_READ);
 }
 
 // Sleeps until something has changed. The table's lock is held before and after.
@@ -345,7 +345,7 @@ long sem_operate(struct ipc_ns *ns, s32 id, const struct sem_operation *ops, u32
     int r = lock_set(ns, id, 0, &s);
     if (r)
         return r;
-    r = check_locked(s, &a);
+    r = check_locked(ns, s, &a);
     if (!r)
         r = operate_locked(ns, s, &a, deadline, undo);
     mutex_unlock(&ns->sem.lock);
@@ -457,7 +457,7 @@ long sem_get_stat(struct ipc_ns *ns, s32 id, bool by_index, bool any, struct sem
     mutex_lock(&ns->sem.lock, RANK_FILE);
     int r = by_index ? ipc_find_index_locked(&ns->sem, id % IPC_INDEX_MAX, &o) : ipc_find_locked(&ns->sem, id, &o);
     if (!r && !any)
-        r = ipc_permitted(o, IPC_READ);
+        r = ipc_permitted(ns, o, IPC_READ);
     if (!r)
         *ret = (struct sem_stat){*o, set_of(o)->otime, set_of(o)->ctime, set_of(o)->count};
     mutex_unlock(&ns->sem.lock);
@@ -470,9 +470,10 @@ long sem_set(struct ipc_ns *ns, s32 id, const struct ipc_settings *settings)
     int r = lock_set(ns, id, 0, &s);
     if (r)
         return r;
-    r = ipc_owned(&s->object);
+    r = ipc_owned(ns, &s->object);
+    if (!r)
+        r = ipc_apply_settings(&s->object, settings);
     if (!r) {
-        ipc_apply_settings(&s->object, settings);
         s->ctime = ipc_time();
     }
     mutex_unlock(&ns->sem.lock);
@@ -485,7 +486,7 @@ long sem_remove(struct ipc_ns *ns, s32 id)
     int r = lock_set(ns, id, 0, &s);
     if (r)
         return r;
-    r = ipc_owned(&s->object);
+    r = ipc_owned(ns, &s->object);
     if (!r)
         remove_locked(ns, s);
     mutex_unlock(&ns->sem.lock);

@@ -166,7 +166,7 @@ static int find_file(struct ipc_ns *ns, s32 id, bool write, struct file **ret)
     mutex_lock(&ns->shm.lock, RANK_FILE);
     int r = ipc_find_locked(&ns->shm, id, &o);
     if (!r)
-        r = ipc_permitted(o, write ? IPC_READ | IPC_WRITE : IPC_READ);
+        r = ipc_permitted(ns, o, write ? IPC_READ | IPC_WRITE : IPC_READ);
     struct file *f = r ? NULL : segment(o)->files[write];
     if (!r && (!f || !file_ref_unless_zero(f)))
         r = -EIDRM;
@@ -263,7 +263,7 @@ long shm_get_stat(struct ipc_ns *ns, s32 id, bool by_index, bool any, struct shm
     mutex_lock(&ns->shm.lock, RANK_FILE);
     int r = by_index ? ipc_find_index_locked(&ns->shm, id % IPC_INDEX_MAX, &o) : ipc_find_locked(&ns->shm, id, &o);
     if (!r && !any)
-        r = ipc_permitted(o, IPC_READ);
+        r = ipc_permitted(ns, o, IPC_READ);
     if (!r) {
         struct shm_segment *s = segment(o);
         *ret = (struct shm_stat){*o,       s->size,  attached(s), s->atime,
@@ -279,9 +279,10 @@ long shm_set(struct ipc_ns *ns, s32 id, const struct ipc_settings *settings)
     mutex_lock(&ns->shm.lock, RANK_FILE);
     int r = ipc_find_locked(&ns->shm, id, &o);
     if (!r)
-        r = ipc_owned(o);
+        r = ipc_owned(ns, o);
+    if (!r)
+        r = ipc_apply_settings(o, settings);
     if (!r) {
-        ipc_apply_settings(o, settings);
         segment(o)->ctime = ipc_time();
     }
     mutex_unlock(&ns->shm.lock);
@@ -304,7 +305,7 @@ long shm_remove(struct ipc_ns *ns, s32 id)
     mutex_lock(&ns->shm.lock, RANK_FILE);
     int r = ipc_find_locked(&ns->shm, id, &o);
     if (!r)
-        r = ipc_owned(o);
+        r = ipc_owned(ns, o);
     if (!r && !(o->mode & SHM_DEST))
         doom_locked(segment(o), files);
     mutex_unlock(&ns->shm.lock);
@@ -318,7 +319,7 @@ long shm_set_locked(struct ipc_ns *ns, s32 id, bool lock)
     struct ipc_object *o;
     mutex_lock(&ns->shm.lock, RANK_FILE);
     int r = ipc_find_locked(&ns->shm, id, &o);
-    if (!r && !cred_capable(cred_current(), CAP_IPC_LOCK_))
+    if (!r && !cred_capable_in(cred_current(), ns->head.owner, CAP_IPC_LOCK_))
         r = cred_current()->euid == o->uid || cred_current()->euid == o->cuid ? 0 : -EPERM;
     if (!r)
         o->mode = lock ? o->mode | SHM_LOCKED : o->mode & ~SHM_LOCKED;

@@ -21,10 +21,6 @@
 #include "sentry/vfs/fdtable.h"
 #include "sentry/vfs/fs_context.h"
 
-#define CLONE_NAMESPACES                                                                           \
-    (CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET |      \
-     CLONE_NEWCGROUP | CLONE_NEWTIME)
-
 static int check_flags(struct task *t, const struct guest_clone_args *a)
 {
     u64 f = a->flags;
@@ -34,23 +30,22 @@ static int check_flags(struct task *t, const struct guest_clone_args *a)
         return -EINVAL;
     if ((f & CLONE_CLEAR_SIGHAND) && (f & CLONE_SIGHAND))
         return -EINVAL;
-    if ((f & CLONE_FS) && (f & CLONE_NEWNS))
+    if ((f & CLONE_FS) && (f & (CLONE_NEWNS | CLONE_NEWUSER)))
         return -EINVAL;
+    if ((f & CLONE_THREAD) &&
+        ((f & (CLONE_NEWUSER | CLONE_NEWPID)) || t->ns->pid_children != t->pid->ns))
+        return -EINVAL;
+    if ((f & CLONE_SYSVSEM) && (f & CLONE_NEWIPC))
+        return -EINVAL;
+    if (f & CLONE_NEWTIME)
+        return -EINVAL; // as a kernel built without them
     if ((f & CLONE_PIDFD) && (f & CLONE_DETACHED))
         return -EINVAL;
     if ((f & CLONE_PARENT) && t->process->is_init)
         return -EINVAL;
     if (f & CLONE_INTO_CGROUP)
         return -EOPNOTSUPP;
-    if (a->set_tid_size)
-        return -EPERM;
-    if (f & CLONE_NAMESPACES) {
-        // No nested namespaces: as a kernel built without them, and for those who may not anyway.
-        log_once(LOG_LEVEL_WARN, "clone: namespaces are not supported (flags %#llx)",
-                 (unsigned long long)f);
-        return (f & CLONE_NEWUSER) || !task_capable(t, 21) ? -EPERM : -EINVAL;
-    }
-    return 0;
+    return a->set_tid_size ? -EPERM : 0;
 }
 
 static int check_limits(struct task *t)
@@ -83,7 +78,6 @@ static struct task *copy_task(struct task *t, const struct guest_clone_args *a)
     c->blocked = t->blocked;
     if (t->restore_blocked)
         c->blocked = t->saved_blocked;
-    c->cred = cred_ref(t->cred);
     memcpy(c->comm, t->comm, sizeof(c->comm));
     c->timer_slack = c->timer_slack_default = t->timer_slack;
     c->mem_policy = t->mem_policy;
@@ -131,6 +125,7 @@ static int copy_process(struct task *t, struct task *c, const struct guest_clone
     memcpy(p->rlimits, old->rlimits, sizeof(p->rlimits));
     p->dumpable = old->dumpable;
     p->oom_score_adj = old->oom_score_adj;
+    p->image_user_ns = user_ns_ref(old->image_user_ns);
     mutex_unlock(&old->lock);
     p->exit_signal = (s32)a->exit_signal;
     if (a->flags & CLONE_VM)
@@ -159,6 +154,15 @@ static int copy_files(struct task *t, struct task *c, u64 flags)
     return c->files && c->fs ? 0 : -ENOMEM;
 }
 
+static int copy_namespaces(struct task *t, struct task *c, u64 flags)
+{
+    if (flags & CLONE_NAMESPACES)
+        return ns_copy(t, flags, c->fs, &c->cred, &c->ns);
+    c->cred = cred_ref(t->cred);
+    c->ns = ns_set_ref(t->ns);
+    return 0;
+}
+
 // Undoes a half-made task that nobody has seen.
 static void discard(struct task *c)
 {
@@ -184,9 +188,13 @@ static void link_process_locked(struct task *t, struct task *c, u64 flags)
     p->tgid = c->tid;
     c->pid->process = p;
     p->parent = parent;
-    p->parent_tgid = parent ? parent->tgid : 0;
+    p->parent_tgid = parent ? pid_nr_in(parent->pid, p->pid->ns) : 0;
     if (parent)
         list_push(&parent->children, &p->sibling);
+    if (p->pid->ns->parent && p->pid->nr == 1) {
+        p->is_init = 1;
+        p->pid->ns->init = process_ref(p);
+    }
     list_push(&the_kernel->processes, &p->all_node);
     group_join_locked(p, me->pgrp);
     session_join_locked(p, me->session);
@@ -204,7 +212,10 @@ static int link_locked(struct task *t, struct task *c, u64 flags)
         return -EAGAIN;
     if (t->process->group_exit)
         return -ERESTARTNOINTR;
-    struct pid *pid = pid_alloc_locked(p->container->pid_ns);
+    struct pid_ns *ns = flags & CLONE_THREAD ? p->pid->ns : c->ns->pid_children;
+    if (ns->ended || (ns->parent && !ns->init && ns->last))
+        return -ENOMEM; // its init has ended, or never came to be
+    struct pid *pid = pid_alloc_locked(ns);
     if (!pid)
         return -EAGAIN;
     c->tid = pid->nr;
@@ -232,8 +243,8 @@ static int link_locked(struct task *t, struct task *c, u64 flags)
 // The child's tid to where the flags ask for it. Errors are ignored, as Linux does.
 static void store_tids(struct task *c, const struct guest_clone_args *a)
 {
-    u32 tid = (u32)c->tid;
-    if (a->flags & CLONE_PARENT_SETTID && put_u32(uaddr(a->parent_tid), tid))
+    u32 tid = (u32)c->tid, seen = (u32)pid_nr_in(c->pid, current->pid->ns);
+    if (a->flags & CLONE_PARENT_SETTID && put_u32(uaddr(a->parent_tid), seen))
         log_debug("clone: parent_tid %#llx is not mapped", (unsigned long long)a->parent_tid);
     if (!(a->flags & CLONE_CHILD_SETTID))
         return;
@@ -249,6 +260,8 @@ static int make_child(struct task *t, const struct guest_clone_args *a, struct t
     int r = copy_process(t, c, a);
     if (!r)
         r = copy_files(t, c, a->flags);
+    if (!r)
+        r = copy_namespaces(t, c, a->flags);
     if (!r)
         r = copy_memory(t, c, a->flags);
     if (r) {
@@ -313,7 +326,7 @@ long task_clone(struct task *t, const struct guest_clone_args *a)
     if (r)
         goto fail;
 
-    s32 tid = c->tid;
+    s32 tid = task_nr_in(c, t->pid->ns);
     if (pidfd) {
         pidfd_file_set(pidfd, c->pid);
         file_unref(pidfd);

@@ -14,28 +14,6 @@
 #include "sentry/platform/platform.h"
 #include "sentry/vfs/mount.h"
 
-// ---- names ---------------------------------------------------------------------------------------
-
-struct uts_ns *uts_ns_new(void)
-{
-    struct uts_ns *u = arena_alloc(sizeof(*u));
-    if (u)
-        ref_init(&u->ref);
-    return u;
-}
-
-struct uts_ns *uts_ns_ref(struct uts_ns *u)
-{
-    ref_get(&u->ref);
-    return u;
-}
-
-void uts_ns_unref(struct uts_ns *u)
-{
-    if (u && ref_put(&u->ref))
-        arena_free(u);
-}
-
 // ---- containers ----------------------------------------------------------------------------------
 
 struct container *container_ref(struct container *c)
@@ -51,12 +29,15 @@ static void release_parts(struct container *c)
     struct tty *console = c->console;
     struct mount_ns *mounts = c->mounts;
     struct ipc_ns *ipc = c->ipc;
+    struct ns_set *ns = c->ns;
     c->init = NULL;
     c->console = NULL;
     c->mounts = NULL;
     c->ipc = NULL;
+    c->ns = NULL;
     process_unref(init);
     ipc_ns_unref(ipc);
+    ns_set_unref(ns);
     mount_ns_unref(mounts);
     if (console)
         tty_unref(console);
@@ -106,6 +87,20 @@ struct process *container_find_process(struct container *c, s32 nr, bool root)
     return p;
 }
 
+static int make_namespaces(struct container *c, const struct container_like *like)
+{
+    int r = 0;
+    if (like->pid)
+        c->pid_ns = pid_ns_ref(like->pid->pid_ns);
+    else
+        r = pid_ns_new(NULL, NULL, &c->pid_ns);
+    c->uts = like->uts ? uts_ns_ref(like->uts->uts) : uts_ns_new(NULL);
+    c->ipc = like->ipc ? ipc_ns_ref(like->ipc->ipc) : ipc_ns_new(NULL);
+    if (!r && c->uts && c->ipc)
+        c->ns = ns_set_new(c->uts, c->ipc, c->pid_ns);
+    return c->ns ? 0 : -ENOMEM;
+}
+
 int container_new(const char *id, const struct container_like *like, struct container **ret)
 {
     struct container *c = arena_alloc(sizeof(*c));
@@ -115,12 +110,11 @@ int container_new(const char *id, const struct container_like *like, struct cont
     ref_init(&c->ref);
     list_init(&c->node);
     c->id = arena_strdup(id);
-    c->pid_ns = like->pid ? pid_ns_ref(like->pid->pid_ns) : pid_ns_new();
-    c->uts = like->uts ? uts_ns_ref(like->uts->uts) : uts_ns_new();
-    c->ipc = like->ipc ? ipc_ns_ref(like->ipc->ipc) : ipc_ns_new();
+    r = make_namespaces(c, like);
     c->task_limit = the_kernel->task_limit;
-    r = account_new(&c->memory);
-    if (r || !c->id || !c->pid_ns || !c->uts || !c->ipc) {
+    if (!r)
+        r = account_new(&c->memory);
+    if (!c->id || r) {
         release_parts(c);
         container_unref(c);
         return -ENOMEM;
@@ -240,8 +234,9 @@ int container_add_process(struct container *c, bool init, struct task **ret)
         goto out;
     p->sighand = sighand_new();
     t->user = user_get(0);
-    if (!p->sighand || !t->user)
+    if (!p->sighand || !t->user || !c->ns)
         goto out;
+    t->ns = ns_set_ref(c->ns);
     mutex_lock(&k->tasks_lock, RANK_TASKS);
     if (c->init_ended || c->pid_ns->ended || k->init_ended)
         r = -ESRCH;
@@ -450,7 +445,7 @@ static void kill_others_locked(struct process *ended)
     siginfo_kernel(&info, SIGKILL);
     list_for_each(p, &the_kernel->processes, all_node) {
         bool with = (ended == c->init && (c->first || p->container == c)) ||
-                    (ended->is_init && p->container->pid_ns == c->pid_ns);
+                    (ended->is_init && process_is_in(p, ended->pid->ns));
         if (p != ended && with)
             signal_send_process_outside(p, &info);
     }
@@ -460,9 +455,10 @@ void container_process_ended_locked(struct process *p)
 {
     struct container *c = p->container;
     if (p->is_init) {
-        c->pid_ns->ended = 1;
-        process_unref(c->pid_ns->init); // not the last reference
-        c->pid_ns->init = NULL;
+        struct pid_ns *ns = p->pid->ns;
+        ns->ended = 1;
+        process_unref(ns->init); // not the last reference
+        ns->init = NULL;
     }
     if (p == c->init) {
         c->init_ended = 1;

@@ -8,24 +8,7 @@
 #ifndef BAILEY_SENTRY_KERNEL_CONTAINER_H
 #define BAILEY_SENTRY_KERNEL_CONTAINER_H
 
-#include "sentry/kernel/task.h"
-
-struct ipc_ns;
-
-// Names of uname(2), shared by containers that share a UTS namespace.
-struct uts_ns {
-    struct ref ref;
-    struct mutex lock; // RANK_LEAF
-    char hostname[UTS_NAME_MAX + 1], domainname[UTS_NAME_MAX + 1];
-};
-
-// Ranges of an id map; in the arena.
-struct id_map {
-    u32 count;
-    struct id_range {
-        u32 inside, outside, size;
-    } ranges[];
-};
+#include "sentry/kernel/ns.h"
 
 enum container_status { CONTAINER_CREATED, CONTAINER_RUNNING, CONTAINER_STOPPED };
 
@@ -37,6 +20,7 @@ struct container {
     struct pid_ns *pid_ns;   // referenced, as what follows
     struct uts_ns *uts;
     struct ipc_ns *ipc;      // System V IPC; referenced
+    struct ns_set *ns;       // of its processes at first
     struct mount_ns *mounts; // referenced; set while it is being made
     struct id_map *uid_map, *gid_map; // user_namespaces(7), as /proc shows them; NULL: the identity
     u32 task_limit;          // new tasks beyond it meet EAGAIN (atomic)
@@ -140,10 +124,6 @@ void container_get_info(struct container *c, struct container_info *ret);
 // For kernel/: a task went, a process became a zombie (tasks_lock held).
 void container_task_gone_locked(struct container *c);
 void container_process_ended_locked(struct process *p);
-
-struct uts_ns *uts_ns_new(void) must_check; // NULL
-struct uts_ns *uts_ns_ref(struct uts_ns *u);
-void uts_ns_unref(struct uts_ns *u); // NULL is allowed
 
 // Something that bailey may be waiting for has happened. Any thread, any lock below RANK_LEAF. Implemented by
 // control/.

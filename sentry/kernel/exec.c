@@ -24,7 +24,6 @@
 #include "sentry/vfs/path.h"
 
 #define ADDR_NO_RANDOMIZE 0x0040000u
-#define CAPS_ALL ((1ull << 41) - 1)
 
 struct exec {
     struct task *task;
@@ -70,15 +69,19 @@ static void close_images(struct exec *x)
 static bool may_gain(const struct exec *x, const struct file *image)
 {
     const struct task *t = x->task;
-    return !x->cred->no_new_privs && image->path.mount &&
-           !(image->path.mount->flags & MOUNT_NOSUID) && (!trace_active(t) || t->trace->privileged);
+    const struct mount *m = image->path.mount;
+    return !x->cred->no_new_privs && m && !(m->flags & MOUNT_NOSUID) &&
+           user_ns_is_within(x->cred->user_ns, m->sb->user_ns) &&
+           (!trace_active(t) || t->trace->privileged);
 }
 
 static void apply_set_id(struct exec *x, struct file *image)
 {
     struct cred *c = x->cred;
-    u32 mode = image->inode->mode;
-    if (!may_gain(x, image))
+    const struct inode *i = image->inode;
+    u32 mode = i->mode;
+    if (!may_gain(x, image) || user_ns_uid_out(c->user_ns, i->uid) == ID_NONE ||
+        user_ns_gid_out(c->user_ns, i->gid) == ID_NONE)
         return;
     if (mode & S_ISUID)
         c->euid = image->inode->uid;
@@ -92,6 +95,17 @@ struct file_caps {
     bool effective, present;
 };
 
+// `id` is root of the namespace or of one above it.
+static bool is_root_within(const struct user_ns *ns, u32 id)
+{
+    for (;; ns = user_ns_parent(ns)) {
+        if (user_ns_uid_out(ns, id) == 0)
+            return true;
+        if (!ns)
+            return false;
+    }
+}
+
 static void read_file_caps(const struct exec *x, struct file *image, struct file_caps *ret)
 {
     const struct inode_ops *ops = inode_ops(image->inode);
@@ -101,7 +115,7 @@ static void read_file_caps(const struct exec *x, struct file *image, struct file
         return;
     long n = ops->getxattr(image->inode, "security.capability", d, sizeof(d));
     u32 revision = n >= 20 ? d[0] >> 24 : 0;
-    if (revision != 2 && !(revision == 3 && n == 24 && d[5] == 0))
+    if (revision != 2 && !(revision == 3 && n == 24 && is_root_within(x->cred->user_ns, d[5])))
         return;
     ret->present = true;
     ret->permitted = (d[1] | (u64)d[3] << 32) & CAPS_ALL;
@@ -113,11 +127,12 @@ static int apply_capabilities(struct exec *x, struct file *image, bool set_id)
 {
     struct cred *c = x->cred;
     struct file_caps f = {0};
-    bool as_root = !(c->securebits & SECBIT_NOROOT) && (c->euid == 0 || c->uid == 0);
+    u32 root = cred_root_uid(c);
+    bool as_root = !(c->securebits & SECBIT_NOROOT) && (c->euid == root || c->uid == root);
 
     if (as_root)
         f = (struct file_caps){.permitted = CAPS_ALL, .inheritable = CAPS_ALL,
-                               .effective = c->euid == 0};
+                               .effective = c->euid == root};
     else
         read_file_caps(x, image, &f);
     if (set_id || f.present)
@@ -149,12 +164,12 @@ static int image_credentials(void *arg, struct file *image, u32 *ret_uid, u32 *r
     c->sgid = c->fsgid = c->egid;
     c->keep_caps = 0;
     c->securebits &= ~(u32)SECBIT_KEEP_CAPS;
-    bool gained = c->uid != 0 && (c->cap_effective & ~c->cap_ambient);
+    bool gained = c->uid != cred_root_uid(c) && (c->cap_effective & ~c->cap_ambient);
     x->secure = c->euid != c->uid || c->egid != c->gid || gained;
-    *ret_uid = c->uid;
-    *ret_euid = c->euid;
-    *ret_gid = c->gid;
-    *ret_egid = c->egid;
+    *ret_uid = user_ns_uid_shown(c->user_ns, c->uid);
+    *ret_euid = user_ns_uid_shown(c->user_ns, c->euid);
+    *ret_gid = user_ns_gid_shown(c->user_ns, c->gid);
+    *ret_egid = user_ns_gid_shown(c->user_ns, c->egid);
     *ret_secure = x->secure;
     return 0;
 }
@@ -301,7 +316,7 @@ static void install(struct exec *x, struct loader_image *image)
 {
     struct task *t = x->task;
     struct process *p = t->process;
-    s32 old_tid = t->tid;
+    s32 old_tid = trace_active(t) ? t->trace->tid : 0;
     become_leader(t);
     posix_timers_exit(p);
     swap_memory(t, image);
@@ -309,6 +324,9 @@ static void install(struct exec *x, struct loader_image *image)
     if (x->set_id)
         p->pdeath_signal = 0;
     p->dumpable = x->secure ? 0 : 1;
+    struct user_ns *old_ns = p->image_user_ns;
+    p->image_user_ns = user_ns_ref(x->cred->user_ns);
+    user_ns_unref(old_ns);
     task_set_cred(t, x->cred);
     x->cred = NULL;
     t->regs = image->regs;

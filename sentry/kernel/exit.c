@@ -36,8 +36,8 @@ void signal_tell_parent_locked(struct process *p, int code, int status)
         return;
     if (sig > 0 && sig <= SIGNAL_MAX) {
         struct guest_siginfo info = {.signo = sig, .code = code};
-        info.child.pid = p->tgid;
-        info.child.uid = p->exit_uid;
+        info.child.pid = pid_nr_in(p->pid, parent->pid->ns);
+        info.child.uid = process_uid_shown(parent, p->exit_uid);
         info.child.status = status;
         process_usage(p, &u);
         info.child.utime = (s64)(u.user / 10000000);
@@ -94,15 +94,17 @@ static void announce_locked(struct process *p)
         process_reap_locked(p);
 }
 
+// A subreaper above it in its PID namespace, or the namespace's init.
 static struct process *new_parent_locked(struct process *dead)
 {
-    for (struct process *a = dead->parent; a; a = a->parent) {
+    struct pid_ns *ns = dead->pid->ns;
+    for (struct process *a = dead->parent; a && a->pid->ns == ns; a = a->parent) {
         if (a->is_init)
             break;
         if (a->subreaper && !a->zombie && !a->group_exit)
             return a;
     }
-    struct process *init = dead->container->pid_ns->init;
+    struct process *init = ns->init;
     return init && init != dead && !init->zombie ? init : NULL;
 }
 
@@ -115,12 +117,14 @@ static void orphan_children_locked(struct process *p)
         struct process *old = child->parent;
         list_remove(&child->sibling);
         child->parent = to;
-        __atomic_store_n(&child->parent_tgid, to ? to->tgid : 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&child->parent_tgid, to ? pid_nr_in(to->pid, child->pid->ns) : 0,
+                         __ATOMIC_RELAXED);
         if (to)
             list_push(&to->children, &child->sibling);
         child->exit_signal = SIGCHLD;
         if (child->zombie) {
-            announce_locked(child);
+            if (!child->draining)
+                announce_locked(child);
             continue;
         }
         struct task *t;
@@ -132,11 +136,26 @@ static void orphan_children_locked(struct process *p)
         if (child->pdeath_signal) {
             siginfo_kernel(&info, child->pdeath_signal);
             info.code = SI_USER;
-            info.rt.pid = p->tgid;
+            info.rt.pid = pid_nr_in(p->pid, child->pid->ns);
             signal_send_process(child, &info);
         }
         group_check_orphan_locked(child, old);
     }
+}
+
+static void tell_end_locked(struct process *p)
+{
+    p->pid->exit_status = p->exit_status;
+    __atomic_store_n(&p->pid->ended, 1, __ATOMIC_SEQ_CST);
+    waitq_wake(&p->pid->queue, ~0u);
+    trace_process_ended_locked(p);
+    announce_locked(p);
+}
+
+// The init of a namespace that a guest made: who waits for it may rely on there being nobody left in it.
+static bool must_drain_locked(const struct process *p)
+{
+    return p->is_init && p->pid->ns->parent && p->pid->ns->count > 1;
 }
 
 static void become_zombie_locked(struct process *p)
@@ -147,11 +166,25 @@ static void become_zombie_locked(struct process *p)
     group_check_orphan_locked(p, NULL);
     container_process_ended_locked(p);
     orphan_children_locked(p);
-    p->pid->exit_status = p->exit_status;
-    __atomic_store_n(&p->pid->ended, 1, __ATOMIC_SEQ_CST);
-    waitq_wake(&p->pid->queue, ~0u);
-    trace_process_ended_locked(p);
-    announce_locked(p);
+    if (!must_drain_locked(p)) {
+        tell_end_locked(p);
+        return;
+    }
+    p->draining = 1;
+    p->pid->ns->draining = process_ref(p);
+}
+
+void pid_ns_finish_locked(void)
+{
+    struct list *first;
+    while ((first = list_pop(&the_kernel->drained))) {
+        struct pid_ns *ns = list_entry(first, struct pid_ns, drained);
+        struct process *p = ns->draining;
+        ns->draining = NULL;
+        p->draining = 0;
+        tell_end_locked(p);
+        process_unref(p);
+    }
 }
 
 // ---- the task --------------------------------------------------------------------------------------
@@ -217,6 +250,11 @@ static void release_parts(struct task *t)
     t->files = NULL;
     t->fs = NULL;
     seccomp_exit(t);
+    mutex_lock(&p->lock, RANK_SIGHAND);
+    struct ns_set *ns = t->ns;
+    t->ns = NULL;
+    mutex_unlock(&p->lock);
+    ns_set_unref(ns);
 }
 
 // Takes the task out of its process. True: it was the last.
@@ -274,6 +312,7 @@ void task_exit(struct task *t)
     bool all_gone = __atomic_sub_fetch(&k->task_count, 1, __ATOMIC_RELAXED) == 0;
     if (last)
         become_zombie_locked(p);
+    pid_ns_finish_locked();
     container_task_gone_locked(p->container);
     mutex_unlock(&k->tasks_lock);
     pid_unref(t->pid);

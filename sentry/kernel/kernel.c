@@ -24,6 +24,7 @@ int kernel_init(void)
         list_init(&k->users[i]);
     list_init(&k->processes);
     list_init(&k->containers);
+    list_init(&k->drained);
     k->pid_max = PID_NUMBER_DEFAULT_MAX;
     k->task_limit = PID_NUMBER_DEFAULT_MAX;
     k->cpu.count = 1;
@@ -39,12 +40,12 @@ int kernel_init(void)
 
 struct super **kernel_mqueue_super(void)
 {
-    return &container_current()->ipc->mqueue;
+    return &current->ns->ipc->mqueue;
 }
 
 struct ipc_ns *ipc_ns_current(void)
 {
-    return container_current()->ipc;
+    return current->ns->ipc;
 }
 
 void kernel_attach(void)

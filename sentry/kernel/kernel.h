@@ -14,6 +14,7 @@ struct task;
 struct pid;
 struct vfs;
 struct container;
+struct mount;
 
 #define KERNEL_RELEASE "6.1.0-bailey"
 #define KERNEL_VERSION "#1 SMP bailey " BAILEY_VERSION
@@ -48,6 +49,8 @@ struct kernel {
     struct list pid_root_hash[PID_ROOT_HASH_SIZE]; // by number in the root namespace
     s32 root_last, pid_max;
     u32 pid_ns_count; // namespaces ever made
+    struct list drained; // PID namespaces whose init is the last one in them and has ended
+    struct mount *nsfs;  // made at first use; referenced (atomic)
     u32 task_count;     // live tasks, guarded by tasks_lock (read atomically)
     u32 task_limit;     // of the sandbox; new tasks beyond it meet EAGAIN
     struct list processes; // all that are not yet reaped

@@ -1,19 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 // Numbers of tasks, processes, groups and sessions.
+#include "abi/errno.h"
 #include "sentry/arena/arena.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/task.h"
 
+#define PID_NS_LEVELS 32u // nested ones: then ENOSPC
+
 // ---- namespaces ----------------------------------------------------------------------------------
 
-struct pid_ns *pid_ns_new(void)
+int pid_ns_new(struct pid_ns *parent, struct user_ns *owner, struct pid_ns **ret)
 {
+    u32 level = parent ? parent->level + 1 : 0;
+    if (level > PID_NS_LEVELS)
+        return -ENOSPC;
     struct pid_ns *ns = arena_alloc(sizeof(*ns));
     if (!ns)
-        return NULL;
+        return -ENOMEM;
+    int r = ns_head_init(&ns->head, NS_PID, owner);
+    if (r) {
+        arena_free(ns);
+        return r;
+    }
     ref_init(&ns->ref);
+    list_init(&ns->drained);
+    ns->parent = parent ? pid_ns_ref(parent) : NULL;
+    ns->level = level;
     ns->serial = __atomic_fetch_add(&the_kernel->pid_ns_count, 1, __ATOMIC_RELAXED);
-    return ns;
+    *ret = ns;
+    return 0;
 }
 
 struct pid_ns *pid_ns_ref(struct pid_ns *ns)
@@ -24,13 +39,17 @@ struct pid_ns *pid_ns_ref(struct pid_ns *ns)
 
 void pid_ns_unref(struct pid_ns *ns)
 {
-    if (ns && ref_put(&ns->ref))
+    while (ns && ref_put(&ns->ref)) {
+        struct pid_ns *parent = ns->parent;
+        ns_head_fini(&ns->head);
         arena_free(ns);
+        ns = parent;
+    }
 }
 
 struct pid_ns *pid_ns_current(void)
 {
-    return current->process->container->pid_ns;
+    return current->process->pid->ns;
 }
 
 // ---- look-up -------------------------------------------------------------------------------------
@@ -47,12 +66,12 @@ static struct list *root_bucket(s32 nr)
 
 struct pid *pid_find_locked(struct pid_ns *ns, s32 nr)
 {
-    struct pid *pid;
+    struct pid_number *n;
     if (nr <= 0)
         return NULL;
-    list_for_each(pid, bucket(ns, nr), hash_node)
-        if (pid->nr == nr && pid->ns == ns)
-            return pid;
+    list_for_each(n, bucket(ns, nr), node)
+        if (n->nr == nr && n->ns == ns)
+            return n->pid;
     return NULL;
 }
 
@@ -65,6 +84,32 @@ struct pid *pid_find_root_locked(s32 nr)
         if (pid->root_nr == nr)
             return pid;
     return NULL;
+}
+
+s32 pid_nr_in(const struct pid *pid, const struct pid_ns *ns)
+{
+    if (ns->level > pid->ns->level)
+        return 0;
+    const struct pid_number *n = &pid->numbers[ns->level];
+    return n->ns == ns ? n->nr : 0;
+}
+
+s32 process_nr(const struct process *p)
+{
+    return pid_nr_in(p->pid, pid_ns_current());
+}
+
+s32 task_nr_in(struct task *t, const struct pid_ns *ns)
+{
+    mutex_lock(&t->process->lock, RANK_SIGHAND);
+    s32 nr = pid_nr_in(t->pid, ns);
+    mutex_unlock(&t->process->lock);
+    return nr;
+}
+
+bool process_is_in(const struct process *p, const struct pid_ns *ns)
+{
+    return pid_nr_in(p->pid, ns) != 0;
 }
 
 // ---- numbers -------------------------------------------------------------------------------------
@@ -83,23 +128,44 @@ static s32 next_number(struct pid_ns *ns, s32 last)
     return 0;
 }
 
+// A number in each namespace from `ns` up; false when one of them has none left.
+static bool number(struct pid *pid, struct pid_ns *ns)
+{
+    for (; ns; ns = ns->parent) {
+        struct pid_number *n = &pid->numbers[ns->level];
+        *n = (struct pid_number){.pid = pid, .ns = ns, .nr = next_number(ns, ns->last)};
+        if (!n->nr)
+            return false;
+    }
+    return true;
+}
+
 struct pid *pid_alloc_locked(struct pid_ns *ns)
 {
-    s32 nr = next_number(ns, ns->last), root = next_number(NULL, the_kernel->root_last);
-    struct pid *pid = nr && root ? arena_alloc(sizeof(*pid)) : NULL;
+    s32 root = next_number(NULL, the_kernel->root_last);
+    struct pid *pid =
+        root ? arena_alloc(sizeof(*pid) + (ns->level + 1) * sizeof(pid->numbers[0])) : NULL;
     if (!pid)
         return NULL;
+    if (!number(pid, ns)) {
+        arena_free(pid);
+        return NULL;
+    }
     ref_init(&pid->ref);
-    pid->nr = nr;
+    pid->nr = pid->numbers[ns->level].nr;
     pid->root_nr = root;
     pid->ns = pid_ns_ref(ns);
     pid->uses = 1;
     list_init(&pid->group);
     list_init(&pid->session);
     waitq_init(&pid->queue);
-    list_push(bucket(ns, nr), &pid->hash_node);
+    for (; ns; ns = ns->parent) {
+        struct pid_number *n = &pid->numbers[ns->level];
+        list_push(bucket(ns, n->nr), &n->node);
+        ns->last = n->nr;
+        ns->count++;
+    }
     list_push(root_bucket(root), &pid->root_node);
-    ns->last = nr;
     the_kernel->root_last = root;
     return pid;
 }
@@ -113,7 +179,14 @@ void pid_drop_locked(struct pid *pid)
 {
     if (--pid->uses)
         return;
-    list_remove(&pid->hash_node);
+    for (struct pid_ns *ns = pid->ns; ns; ns = ns->parent) {
+        list_remove(&pid->numbers[ns->level].node);
+        // The init that has ended is the last one there.
+        if (--ns->count == 1 && ns->draining)
+            list_push(&the_kernel->drained, &ns->drained);
+        if (!ns->count && !ns->ended)
+            ns->last = 0; // the first one did not come to be: the next one is
+    }
     list_remove(&pid->root_node);
     pid_unref(pid);
 }

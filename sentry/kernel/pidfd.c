@@ -49,8 +49,13 @@ static struct waitq *pidfd_queue(struct file *f)
 static int pidfd_fdinfo(struct file *f, char *buf, u32 size)
 {
     struct pid *pid = pidfd_file_pid(f);
-    s32 nr = !pid || __atomic_load_n(&pid->ended, __ATOMIC_SEQ_CST) ? -1 : pid->nr;
-    return snprintf(buf, size, "Pid:\t%d\nNSpid:\t%d\n", nr, nr);
+    const struct pid_ns *ns = pid_ns_current();
+    bool ended = !pid || __atomic_load_n(&pid->ended, __ATOMIC_SEQ_CST);
+    s32 nr = ended ? -1 : pid_nr_in(pid, ns);
+    int n = snprintf(buf, size, "Pid:\t%d\nNSpid:\t%d", nr, nr);
+    for (u32 i = ns->level + 1; nr > 0 && i <= pid->ns->level && n < (int)size; i++)
+        n += snprintf(buf + n, size - (u32)n, "\t%d", pid->numbers[i].nr);
+    return n + (n < (int)size ? snprintf(buf + n, size - (u32)n, "\n") : 0);
 }
 
 const struct file_ops pidfd_file_ops = {

@@ -131,7 +131,7 @@ s32 job_pid_in(struct pid_ns *ns, s32 root)
     s32 size = root < 0 ? -root : root;
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
     struct pid *pid = pid_find_root_locked(size);
-    s32 nr = pid ? pid->ns == ns ? pid->nr : 0 : the_kernel->pid_ns_count == 1 ? size : 0;
+    s32 nr = pid ? pid_nr_in(pid, ns) : the_kernel->pid_ns_count == 1 ? size : 0;
     mutex_unlock(&the_kernel->tasks_lock);
     return root < 0 ? -nr : nr;
 }
@@ -148,6 +148,11 @@ s32 job_pid_from_guest(s32 nr)
     s32 root = pid ? pid->root_nr : 0;
     mutex_unlock(&the_kernel->tasks_lock);
     return nr < 0 ? -root : root;
+}
+
+bool job_may_claim_pids(void)
+{
+    return cred_capable_in(current->cred, pid_ns_current()->head.owner, 21 /* CAP_SYS_ADMIN */);
 }
 
 s32 job_current_pgrp(void)

@@ -317,12 +317,41 @@ static void choose_and_kick(struct process *p, struct task *t, int sig)
     }
 }
 
+static bool tells_sender(const struct guest_siginfo *info)
+{
+    return info->code == SI_USER || info->code == SI_QUEUE || info->code == SI_TKILL ||
+           info->code == SI_MESGQ;
+}
+
+// From the sender's numbers to those of `p`. True: it has none there, being of a namespace above.
+static bool translate(struct process *p, struct guest_siginfo *info)
+{
+    const struct pid_ns *ns = p->pid->ns;
+    const struct user_ns *mine = current->cred->user_ns;
+    const struct user_ns *its = p->leader ? p->leader->cred->user_ns : mine;
+    if (its != mine)
+        info->rt.uid = user_ns_uid_shown(its, user_ns_uid_in(mine, info->rt.uid));
+    if (current->process->pid->ns == ns)
+        return false;
+    s32 nr = pid_nr_in(current->process->pid, ns);
+    if (!nr || info->rt.pid == current->process->tgid)
+        info->rt.pid = nr;
+    return !nr;
+}
+
 // t NULL: to the group. p->lock held.
 static int send_locked(struct process *p, struct task *t, const struct guest_siginfo *info,
                        bool outside)
 {
     int sig = info->signo;
     struct sigpending *pending = t ? &t->pending : &p->pending;
+    struct guest_siginfo seen;
+
+    if (current && current->process != p && tells_sender(info)) {
+        seen = *info;
+        outside |= translate(p, &seen);
+        info = &seen;
+    }
 
     if (p->group_exit || !prepare(p, t, sig, outside))
         return 0;
@@ -399,7 +428,7 @@ void siginfo_user(struct guest_siginfo *info, int sig, int code)
 {
     *info = (struct guest_siginfo){.signo = sig, .code = code};
     info->rt.pid = current->process->tgid;
-    info->rt.uid = current->cred->uid;
+    info->rt.uid = cred_uid_to_guest(current->cred->uid);
 }
 
 void signal_force(struct task *t, const struct guest_siginfo *info)
@@ -457,7 +486,7 @@ int signal_permitted(struct process *target, struct task *thread, int sig)
         return 0; // a zombie: Linux looks at credentials that we no longer have
     const struct cred *c = task_get_cred(t);
     bool ok = me->cred->euid == c->suid || me->cred->euid == c->uid || me->cred->uid == c->suid ||
-              me->cred->uid == c->uid || task_capable(me, 5 /* CAP_KILL */);
+              me->cred->uid == c->uid || cred_capable_in(me->cred, c->user_ns, 5 /* CAP_KILL */);
     cred_unref(c);
     task_unref(t);
     if (ok)

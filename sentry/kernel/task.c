@@ -2,6 +2,7 @@
 // Tasks and processes as objects: making, finding, describing and releasing them.
 #include "sentry/kernel/task.h"
 
+#include <linux/capability.h>
 #include <string.h>
 
 #include "sentry/arena/arena.h"
@@ -9,6 +10,7 @@
 #include "sentry/kernel/clock.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/exit.h"
+#include "sentry/kernel/ns.h"
 #include "sentry/kernel/seccomp.h"
 #include "sentry/kernel/session.h"
 #include "sentry/kernel/trace.h"
@@ -74,6 +76,7 @@ void task_unref(struct task *t)
     if (t->cred)
         cred_unref(t->cred);
     user_put(t->user);
+    ns_set_unref(t->ns); // gone already, but for one that never ran
     pid_unref(t->pid);
     arena_free(t->fp);
     seccomp_drop(t);
@@ -97,6 +100,7 @@ void process_unref(struct process *p)
     if (p->sighand)
         sighand_unref(p->sighand);
     session_unref(p->session);
+    user_ns_unref(p->image_user_ns);
     pid_unref(p->pid);
     container_unref(p->container);
     arena_free(p);
@@ -104,13 +108,32 @@ void process_unref(struct process *p)
 
 // ---- look-up -----------------------------------------------------------------------------------
 
-struct task *task_find(s32 tid)
+static struct task *find_task(struct pid_ns *ns, s32 nr)
 {
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
-    struct pid *pid = pid_find_locked(pid_ns_current(), tid);
+    struct pid *pid = ns ? pid_find_locked(ns, nr) : pid_find_root_locked(nr);
     struct task *t = pid && pid->task ? task_ref(pid->task) : NULL;
     mutex_unlock(&the_kernel->tasks_lock);
     return t;
+}
+
+struct task *task_find(s32 tid)
+{
+    return find_task(pid_ns_current(), tid);
+}
+
+struct task *task_find_root(s32 nr)
+{
+    return find_task(NULL, nr);
+}
+
+u32 pid_root_nr(struct pid_ns *ns, s32 nr)
+{
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    struct pid *pid = pid_find_locked(ns, nr);
+    u32 root = pid ? (u32)pid->root_nr : 0;
+    mutex_unlock(&the_kernel->tasks_lock);
+    return root;
 }
 
 static struct process *find_process(struct pid_ns *ns, s32 nr)
@@ -151,8 +174,8 @@ static struct process *next_process(struct pid_ns *ns, s32 from)
     s32 best_nr = 0;
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
     list_for_each(p, &the_kernel->processes, all_node) {
-        s32 nr = ns ? p->pid->nr : p->pid->root_nr;
-        if ((ns && p->pid->ns != ns) || nr < from || (best && nr >= best_nr))
+        s32 nr = ns ? pid_nr_in(p->pid, ns) : p->pid->root_nr;
+        if (!nr || nr < from || (best && nr >= best_nr))
             continue;
         best = p;
         best_nr = nr;
@@ -166,6 +189,11 @@ static struct process *next_process(struct pid_ns *ns, s32 from)
 struct process *process_next(s32 from)
 {
     return next_process(pid_ns_current(), from);
+}
+
+struct process *process_next_in(struct pid_ns *ns, s32 from)
+{
+    return next_process(ns, from);
 }
 
 struct process *process_next_root(s32 from)
@@ -266,13 +294,13 @@ char task_state_char(struct task *t)
     return 'R';
 }
 
-void process_get_info(struct process *p, struct process_info *ret)
+void process_get_info(struct process *p, const struct pid_ns *ns, struct process_info *ret)
 {
     *ret = (struct process_info){.tty_pgrp = -1};
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
-    ret->ppid = p->parent ? p->parent->tgid : 0;
-    ret->pgrp = p->pgrp ? p->pgrp->nr : 0;
-    ret->session = p->session ? p->session->pid->nr : 0;
+    ret->ppid = p->parent ? pid_nr_in(p->parent->pid, ns) : 0;
+    ret->pgrp = p->pgrp ? pid_nr_in(p->pgrp, ns) : 0;
+    ret->session = p->session ? pid_nr_in(p->session->pid, ns) : 0;
     struct tty *tty = p->session && p->session->tty ? tty_ref(p->session->tty) : NULL;
     ret->threads = p->thread_count;
     ret->exit_status = p->exit_status;
@@ -281,7 +309,7 @@ void process_get_info(struct process *p, struct process_info *ret)
     mutex_unlock(&the_kernel->tasks_lock);
     if (tty) {
         ret->tty_nr = (s32)tty_device(tty);
-        ret->tty_pgrp = job_pid_in(p->pid->ns, tty_foreground(tty));
+        ret->tty_pgrp = job_pid_in((struct pid_ns *)ns, tty_foreground(tty));
         tty_unref(tty);
     }
 }
@@ -355,6 +383,14 @@ void process_inherit_usage_locked(struct process *parent, struct process *child)
     parent->children_max_rss = max(parent->children_max_rss, rss);
 }
 
+u32 process_uid_shown(struct process *to, u32 uid)
+{
+    mutex_lock(&to->lock, RANK_SIGHAND);
+    u32 shown = to->leader ? user_ns_uid_shown(to->leader->cred->user_ns, uid) : uid;
+    mutex_unlock(&to->lock);
+    return shown;
+}
+
 u64 process_rlimit(struct process *p, u32 resource)
 {
     if (resource >= RLIMIT_COUNT)
@@ -371,10 +407,10 @@ void task_refresh_identity_locked(struct task *t)
         .pid = (u32)t->process->tgid,
         .tid = (u32)t->tid,
         .ppid = (u32)__atomic_load_n(&t->process->parent_tgid, __ATOMIC_RELAXED),
-        .uid = c->uid,
-        .euid = c->euid,
-        .gid = c->gid,
-        .egid = c->egid,
+        .uid = user_ns_uid_shown(c->user_ns, c->uid),
+        .euid = user_ns_uid_shown(c->user_ns, c->euid),
+        .gid = user_ns_gid_shown(c->user_ns, c->gid),
+        .egid = user_ns_gid_shown(c->user_ns, c->egid),
     };
     bool in_stub = seccomp_allows_in_stub(t) && !trace_active(t);
     platform_set_identity(t->thread, in_stub ? &id : NULL);
@@ -418,8 +454,12 @@ bool task_may_inspect(struct task *t)
     bool same = me->fsuid == c->uid && me->fsuid == c->euid && me->fsuid == c->suid &&
                 me->fsgid == c->gid && me->fsgid == c->egid && me->fsgid == c->sgid;
     bool dumpable = __atomic_load_n(&t->process->dumpable, __ATOMIC_RELAXED) == 1;
-    bool ok = (same && dumpable && (c->cap_permitted & ~me->cap_permitted) == 0) ||
-              cred_capable(me, 19); // CAP_SYS_PTRACE
+    bool capable = cred_capable_in(me, c->user_ns, CAP_SYS_PTRACE);
+    bool ok = same || capable;
+    if (!dumpable) // its memory may hold what is not its namespace's
+        ok &= cred_capable_in(me, t->process->image_user_ns, CAP_SYS_PTRACE);
+    if (!(me->user_ns == c->user_ns && (c->cap_permitted & ~me->cap_permitted) == 0))
+        ok &= capable;
     cred_unref(c);
     return ok;
 }
@@ -428,7 +468,7 @@ bool task_may_inspect(struct task *t)
 
 const struct cred *cred_current(void)
 {
-    return current->cred;
+    return current ? current->cred : NULL;
 }
 
 struct fdtable *fdtable_current(void)

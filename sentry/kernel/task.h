@@ -31,31 +31,46 @@ struct file;
 struct seccomp_filter;
 struct sem_undo_list;
 struct trace;
+struct ns_set;
 
 #define TASK_COMM_MAX 16 // with NUL
 #define RLIMIT_COUNT 16
 
-// A set of numbers (pid_namespaces(7)): a container's, or shared by several. All bearers have a number in the sandbox'
-// root namespace too, by which bailey may name them and the kernel does where namespaces meet (terminals,
-// credentials, owners of files); no process sees it. Guarded by tasks_lock.
+// A set of numbers (pid_namespaces(7)): a container's, shared by several, or one that a guest has made within another.
+// All bearers have a number in each namespace above theirs, and one in the sandbox' root namespace, by which bailey
+// may name them and the kernel does where namespaces meet (terminals, credentials, owners of files, /proc); no
+// process sees that one. Guarded by tasks_lock.
 struct pid_ns {
     struct ref ref;
+    struct ns_head head;
+    struct pid_ns *parent; // referenced; NULL for a container's. Does not change
+    u32 level;             // 0 for a container's; the same
     u32 serial;
     s32 last;             // number given out last
+    u32 count;            // numbers that are taken
     struct process *init; // the first process; others are its when their parent ends. Referenced; NULL at first
+    struct process *draining; // init, when it has ended before others were gone; referenced
+    struct list drained;      // in kernel->drained: now they are
     u8 ended;             // it has: no new processes
+};
+
+// A bearer's number in one namespace.
+struct pid_number {
+    struct list node; // in kernel->pid_hash
+    struct pid *pid;
+    struct pid_ns *ns;
+    s32 nr;
 };
 
 // A number and who bears it. It stays taken while a task, process, group or session uses it; the object
 // lives on while a pidfd refers to it.
 struct pid {
     struct ref ref;
-    s32 nr;                 // in `ns`
+    s32 nr;                 // in `ns`, as in the last of `numbers`
     s32 root_nr;            // in the root namespace
     struct pid_ns *ns;      // referenced
     struct list root_node;
     u32 uses;               // guarded by tasks_lock, as is all that follows
-    struct list hash_node;
     struct task *task;      // the thread with this tid
     struct process *process; // the thread group with this id, until it is reaped
     struct list group;      // processes of this process group
@@ -63,6 +78,7 @@ struct pid {
     struct waitq queue;     // pidfd: woken (EPOLLIN) when the process has ended
     u8 ended;               // the process is a zombie or gone (atomic)
     s32 exit_status;        // valid when ended
+    struct pid_number numbers[]; // by level, from the container's namespace to `ns`. Do not change
 };
 
 struct session {
@@ -113,6 +129,7 @@ struct task {
     struct mm *mm;            // changed under process->lock, NULL once exited
     struct fdtable *files;    // the same
     struct fs_context *fs;    // the same
+    struct ns_set *ns;        // the same (ns.h)
     const struct cred *cred;  // the same
     struct user *user;        // of cred->uid
     u32 thread;               // platform handle (of this run of the sentry)
@@ -185,7 +202,7 @@ struct process {
     struct pid *pid;          // does not change
     struct container *container; // the same; referenced
     s32 tgid;
-    s32 parent_tgid;          // getppid(2), atomic
+    s32 parent_tgid;          // getppid(2), in its own namespace; atomic
 
     // Guarded by tasks_lock.
     struct process *parent;
@@ -199,6 +216,7 @@ struct process {
     u8 subreaper;                  // PR_SET_CHILD_SUBREAPER
     u8 did_exec;                   // since its fork: setpgid(2) by the parent is refused
     u8 is_init;                    // of its PID namespace
+    u8 draining;                   // ... which others have still to leave before wait(2) hears of its end
     s32 exit_signal;               // to the parent; 0: none
     s32 exit_status;               // wait status, valid when zombie
     u32 exit_uid;
@@ -228,6 +246,7 @@ struct process {
     u8 notify_continued;           // the parent is to be told
     u8 dumpable;
     u8 no_setid_dump;
+    struct user_ns *image_user_ns; // in which its program was run: whose the memory is. Referenced
     struct limit rlimits[RLIMIT_COUNT];
     struct cpu_usage dead;         // of threads that have exited
     struct cpu_usage children_usage; // of children waited for; guarded by tasks_lock
@@ -275,8 +294,11 @@ struct process *process_find(s32 tgid) must_check; // zombies too
 struct process *process_find_any(s32 nr) must_check; // by the number of any of its threads, as kill(2) does
 // The process with the lowest tgid >= from; NULL. For /proc.
 struct process *process_next(s32 from) must_check;
+struct process *process_next_in(struct pid_ns *ns, s32 from) must_check;
 // By number in the root namespace: also for threads that run no task.
 struct process *process_find_root(s32 nr) must_check;
+struct task *task_find_root(s32 nr) must_check;
+u32 pid_root_nr(struct pid_ns *ns, s32 nr); // of a number in `ns`; 0: nobody's
 struct process *process_next_root(s32 from) must_check;
 // The thread of `p` with the lowest tid >= from; NULL.
 struct task *process_next_thread(struct process *p, s32 from) must_check;
@@ -290,14 +312,14 @@ struct fs_context *task_get_fs(struct task *t) must_check;
 const struct cred *task_get_cred(struct task *t) must_check;
 void task_get_comm(struct task *t, char ret[TASK_COMM_MAX]);
 
-// Numbers as /proc/PID/stat shows them; consistent.
+// Numbers as /proc/PID/stat shows them in a PID namespace (0: not in it); consistent.
 struct process_info {
     s32 ppid, pgrp, session, tty_nr, tty_pgrp;
     u32 threads;
     char state; // R S T Z
     s32 exit_status;
 };
-void process_get_info(struct process *p, struct process_info *ret);
+void process_get_info(struct process *p, const struct pid_ns *ns, struct process_info *ret);
 char task_state_char(struct task *t); // R S T Z
 
 // CPU time used so far. ns.
@@ -308,7 +330,8 @@ void process_children_usage(struct process *p, struct cpu_usage *ret); // waited
 
 // ---- pids (tasks_lock held) ----------------------------------------------------------------------
 
-struct pid_ns *pid_ns_new(void) must_check; // without the lock; NULL
+// Within `parent` (NULL: a container's). Without the lock. -ENOSPC, -ENOMEM.
+int pid_ns_new(struct pid_ns *parent, struct user_ns *owner, struct pid_ns **ret) must_check;
 struct pid_ns *pid_ns_ref(struct pid_ns *ns);
 void pid_ns_unref(struct pid_ns *ns); // NULL is allowed
 struct pid_ns *pid_ns_current(void);  // the current task's
@@ -318,8 +341,16 @@ struct pid *pid_find_locked(struct pid_ns *ns, s32 nr);
 struct pid *pid_find_root_locked(s32 nr);
 void pid_use_locked(struct pid *pid);
 void pid_drop_locked(struct pid *pid); // a use ends
+// Lets the ends of inits be known whose namespaces have become empty: after numbers were dropped.
+void pid_ns_finish_locked(void);
 struct pid *pid_ref(struct pid *pid);
 void pid_unref(struct pid *pid);
+
+// Without the lock, given a reference: the number in `ns`; 0: it has none there.
+s32 pid_nr_in(const struct pid *pid, const struct pid_ns *ns);
+s32 process_nr(const struct process *p); // in the current task's namespace
+s32 task_nr_in(struct task *t, const struct pid_ns *ns);
+bool process_is_in(const struct process *p, const struct pid_ns *ns); // or below it
 
 // pidfd_open(2)'s file. `flags`: O_*. -ENOMEM ... `pid` NULL: _set follows, once, when there is a process.
 int pidfd_file_new(struct pid *pid, u32 flags, struct file **ret) must_check;
@@ -371,6 +402,7 @@ s32 kernel_wait_ended(void);
 u64 kernel_peak_rss(struct task *t); // KiB, of the current task
 
 u64 process_rlimit(struct process *p, u32 resource); // soft
+u32 process_uid_shown(struct process *to, u32 uid);  // as that process sees a user; takes its lock
 struct user *user_get(u32 uid) must_check;           // NULL: no memory
 void user_put(struct user *u);
 

@@ -44,12 +44,13 @@ int trace_attach_locked(struct task *t, struct process *tracer, u32 options, boo
     struct trace *tr = trace_of(t);
     if (!tr)
         return -ENOMEM;
-    tr->tid = t->tid;
+    tr->tid = task_nr_in(t, tracer->pid->ns);
     tr->task = t;
     tr->process = t->process;
     tr->options = options;
     tr->seized = seize;
-    tr->privileged = current->process == tracer && task_capable(current, CAP_SYS_PTRACE_);
+    tr->privileged = current->process == tracer &&
+                     cred_capable_in(current->cred, t->cred->user_ns, CAP_SYS_PTRACE_);
     tr->mode = TRACE_CONT;
     tr->stopped = tr->waitable = tr->listening = tr->interrupt = tr->past_stop = 0;
     tr->event = tr->event_done = tr->kind = tr->has_info = 0;
@@ -93,10 +94,10 @@ void trace_detach_locked(struct task *t, int sig)
     trace_resume_locked(t, TRACE_CONT, sig);
 }
 
-s32 trace_tracer_tgid(struct task *t)
+s32 trace_tracer_tgid(struct task *t, const struct pid_ns *ns)
 {
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
-    s32 tgid = trace_active(t) ? t->trace->tracer->tgid : 0;
+    s32 tgid = trace_active(t) ? pid_nr_in(t->trace->tracer->pid, ns) : 0;
     mutex_unlock(&the_kernel->tasks_lock);
     return tgid;
 }
@@ -109,7 +110,7 @@ static void tell_tracer_locked(struct trace *tr, u32 uid, int code, int status)
     struct guest_sigaction a;
     struct guest_siginfo info = {.signo = SIGCHLD, .code = code};
     info.child.pid = tr->tid;
-    info.child.uid = uid;
+    info.child.uid = process_uid_shown(p, uid);
     info.child.status = status;
     sigaction_read(p, SIGCHLD, &a);
     if (a.handler != (u64)SIG_IGN && !(a.flags & SA_NOCLDSTOP))
@@ -204,7 +205,7 @@ static void trap_stop(struct task *t, int code, enum trace_kind kind)
 {
     struct guest_siginfo info = {.signo = SIGTRAP, .code = code};
     info.rt.pid = t->process->tgid;
-    info.rt.uid = t->cred->uid;
+    info.rt.uid = user_ns_uid_shown(t->cred->user_ns, t->cred->uid);
     int sig = trace_stop(t, code, kind, &info, 0);
     if (!sig || __atomic_load_n(&t->process->group_exit, __ATOMIC_RELAXED))
         return;
@@ -367,7 +368,7 @@ void trace_clone_locked(struct task *t, struct task *child, u64 flags, int exit_
                                          : PTRACE_EVENT_FORK;
     if (!trace_active(t) || flags & CLONE_UNTRACED)
         return;
-    tr->event_message = (u64)child->tid;
+    tr->event_message = (u64)task_nr_in(child, tr->tracer->pid->ns);
     if (flags & CLONE_VFORK && tr->options & PTRACE_O_TRACEVFORKDONE)
         tr->event_done = PTRACE_EVENT_VFORK_DONE;
     if (!(tr->options & 1u << event))
@@ -402,7 +403,8 @@ void trace_exec(struct task *t, s32 old_tid)
     mm_set_traced(t->mm);
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
     drop_zombie_locked(t->process); // the leader that was
-    tr->tid = t->tid;
+    if (tr->tracer)
+        tr->tid = task_nr_in(t, tr->tracer->pid->ns);
     mutex_unlock(&the_kernel->tasks_lock);
     if (tr->options & PTRACE_O_TRACEEXEC) {
         tr->event = PTRACE_EVENT_EXEC;

@@ -138,6 +138,6 @@ int trace_attach_locked(struct task *t, struct process *tracer, u32 options, boo
 // Lets a stopped tracee go on. tasks_lock held.
 void trace_resume_locked(struct task *t, enum trace_mode mode, int sig);
 void trace_detach_locked(struct task *t, int sig);
-s32 trace_tracer_tgid(struct task *t); // 0: none. Takes tasks_lock
+s32 trace_tracer_tgid(struct task *t, const struct pid_ns *ns); // as seen there; 0: none. Takes tasks_lock
 
 #endif

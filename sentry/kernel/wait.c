@@ -17,11 +17,11 @@ static bool matches(struct process *p, const struct wait_request *w)
 {
     switch (w->type) {
     case P_PID:
-        if (p->tgid != w->id)
+        if (process_nr(p) != w->id)
             return false;
         break;
     case P_PGID:
-        if (p->pgrp->nr != w->id)
+        if (pid_nr_in(p->pgrp, pid_ns_current()) != w->id)
             return false;
         break;
     case P_PIDFD:
@@ -39,10 +39,10 @@ static bool matches(struct process *p, const struct wait_request *w)
 
 static void fill(struct process *p, int code, int status, struct wait_result *ret)
 {
-    ret->pid = p->tgid;
+    ret->pid = process_nr(p);
     ret->code = code;
     ret->status = status;
-    ret->uid = p->exit_uid;
+    ret->uid = cred_uid_to_guest(p->exit_uid);
 }
 
 // A zombie: reaped unless WNOWAIT.
@@ -67,7 +67,7 @@ static bool take_stopped(struct process *p, const struct wait_request *w, struct
     if (is)
         process_usage_locked(p, &ret->usage);
     if (p->leader)
-        ret->uid = p->leader->cred->uid;
+        ret->uid = cred_uid_to_guest(p->leader->cred->uid);
     mutex_unlock(&p->lock);
     if (!is)
         return false;
@@ -96,9 +96,9 @@ static bool is_ours(const struct process *me, const struct trace *tr, const stru
     case P_PID:
         return tr->tid == w->id;
     case P_PGID:
-        return tr->process && tr->process->pgrp && tr->process->pgrp->nr == w->id;
+        return tr->process && tr->process->pgrp && pid_nr_in(tr->process->pgrp, pid_ns_current()) == w->id;
     case P_PIDFD:
-        return tr->process && tr->process->pid == w->pid && tr->tid == tr->process->tgid;
+        return tr->process && tr->process->pid == w->pid && tr->tid == process_nr(tr->process);
     default:
         return true;
     }
@@ -160,7 +160,7 @@ static int look_locked(struct process *me, const struct wait_request *w, struct 
             continue;
         r = 0;
         if (p->zombie) {
-            if (!(w->options & WEXITED))
+            if (!(w->options & WEXITED) || p->draining)
                 continue;
             take_zombie(p, w, ret);
             return 1;
@@ -190,6 +190,7 @@ int process_wait(struct task *t, const struct wait_request *w, struct wait_resul
     for (;;) {
         mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
         r = look_locked(me, w, ret);
+        pid_ns_finish_locked();
         mutex_unlock(&the_kernel->tasks_lock);
         if (r || (w->options & WNOHANG))
             break;

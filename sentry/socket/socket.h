@@ -14,7 +14,7 @@
 #define SOCKET_NAME_MAX 128 // sockaddr_storage
 #define SOCKET_FDS_MAX 253  // SCM_MAX_FD
 
-// struct ucred of unix(7); inside the kernel `pid` is a number of job.h, not of the guest.
+// struct ucred of unix(7); inside the kernel the numbers are those of job.h and user_ns.h, not of the guest.
 struct socket_cred {
     s32 pid;
     u32 uid, gid;

@@ -574,6 +574,8 @@ static int get_peer_cred(struct unix_sock *s, void *value, u32 *size)
     else if (s->state == UNIX_LISTEN)
         c = s->listen_cred;
     c.pid = job_pid_to_guest(c.pid);
+    c.uid = cred_uid_to_guest(c.uid);
+    c.gid = cred_gid_to_guest(c.gid);
     *size = min(*size, (u32)sizeof(c));
     memcpy(value, &c, *size);
     return 0;

@@ -31,8 +31,8 @@ static long give_stat(const struct kstat *k, struct uaddr buf)
     s.st_ino = k->ino;
     s.st_nlink = k->nlink;
     s.st_mode = k->mode;
-    s.st_uid = k->uid;
-    s.st_gid = k->gid;
+    s.st_uid = cred_uid_to_guest(k->uid);
+    s.st_gid = cred_gid_to_guest(k->gid);
     s.st_rdev = k->rdev;
     s.st_size = (s64)k->size;
     s.st_blksize = k->block_size;
@@ -125,8 +125,8 @@ static long give_statx(const struct kstat *k, struct uaddr buf)
     s.stx_attributes = k->attributes;
     s.stx_attributes_mask = STATX_ATTR_MOUNT_ROOT;
     s.stx_nlink = k->nlink;
-    s.stx_uid = k->uid;
-    s.stx_gid = k->gid;
+    s.stx_uid = cred_uid_to_guest(k->uid);
+    s.stx_gid = cred_gid_to_guest(k->gid);
     s.stx_mode = (u16)k->mode;
     s.stx_ino = k->ino;
     s.stx_size = k->size;
@@ -168,7 +168,7 @@ static struct cred *real_cred(const struct cred *c)
     n->fsuid = n->uid;
     n->fsgid = n->gid;
     if (!(n->securebits & (1u << SECURE_NO_SETUID_FIXUP)))
-        n->cap_effective = n->uid ? 0 : n->cap_permitted;
+        n->cap_effective = n->uid == cred_root_uid(n) ? n->cap_permitted : 0;
     return n;
 }
 
@@ -196,7 +196,7 @@ static long do_access(int dirfd, u64 path, u32 mode, u32 flags)
     if (r < 0)
         return r;
     bool same = c->uid == c->fsuid && c->gid == c->fsgid &&
-                c->cap_effective == (c->uid ? 0 : c->cap_permitted);
+                c->cap_effective == (c->uid == cred_root_uid(c) ? c->cap_permitted : 0);
     if (!(flags & AT_EACCESS) && !same) {
         real = real_cred(c);
         if (!real)
@@ -311,40 +311,52 @@ long sys_fchmodat2(struct task *t, const u64 a[6])
     return change_at((int)a[0], a[1], (u32)a[3], &c);
 }
 
-static struct attr_change owner_change(u64 uid, u64 gid)
+// -EINVAL: ids that the caller's user namespace does not have.
+static int owner_change(u64 uid, u64 gid, struct attr_change *ret)
 {
-    struct attr_change c = {.uid = (u32)uid, .gid = (u32)gid};
-    if (c.uid != UINT32_MAX)
-        c.mask |= ATTR_UID;
-    if (c.gid != UINT32_MAX)
-        c.mask |= ATTR_GID;
-    return c;
+    *ret = (struct attr_change){.uid = (u32)uid, .gid = (u32)gid};
+    if (ret->uid != ID_NONE) {
+        ret->mask |= ATTR_UID;
+        ret->uid = cred_uid_from_guest(ret->uid);
+    }
+    if (ret->gid != ID_NONE) {
+        ret->mask |= ATTR_GID;
+        ret->gid = cred_gid_from_guest(ret->gid);
+    }
+    return ((ret->mask & ATTR_UID) && ret->uid == ID_NONE) ||
+                   ((ret->mask & ATTR_GID) && ret->gid == ID_NONE)
+               ? -EINVAL
+               : 0;
 }
 
 long sys_chown(struct task *t, const u64 a[6])
 {
-    struct attr_change c = owner_change(a[1], a[2]);
-    return change_at(AT_FDCWD, a[0], 0, &c);
+    struct attr_change c;
+    int r = owner_change(a[1], a[2], &c);
+    return r ? r : change_at(AT_FDCWD, a[0], 0, &c);
 }
 
 long sys_lchown(struct task *t, const u64 a[6])
 {
-    struct attr_change c = owner_change(a[1], a[2]);
-    return change_at(AT_FDCWD, a[0], AT_SYMLINK_NOFOLLOW, &c);
+    struct attr_change c;
+    int r = owner_change(a[1], a[2], &c);
+    return r ? r : change_at(AT_FDCWD, a[0], AT_SYMLINK_NOFOLLOW, &c);
 }
 
 long sys_fchown(struct task *t, const u64 a[6])
 {
-    struct attr_change c = owner_change(a[1], a[2]);
-    return change_fd((int)a[0], false, &c);
+    struct attr_change c;
+    int r = owner_change(a[1], a[2], &c);
+    return r ? r : change_fd((int)a[0], false, &c);
 }
 
 long sys_fchownat(struct task *t, const u64 a[6])
 {
-    struct attr_change c = owner_change(a[2], a[3]);
+    struct attr_change c;
     if ((u32)a[4] & ~(u32)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH))
         return -EINVAL;
-    return change_at((int)a[0], a[1], (u32)a[4], &c);
+    int r = owner_change(a[2], a[3], &c);
+    return r ? r : change_at((int)a[0], a[1], (u32)a[4], &c);
 }
 
 // ---- times -------------------------------------------------------------------------------------

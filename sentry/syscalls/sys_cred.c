@@ -8,7 +8,6 @@
 #include "sentry/syscalls/sys_kernel.h"
 
 #define NO_ID 0xffffffffu
-#define CAPS_ALL ((1ull << 41) - 1)
 #define FS_CAPS                                                                                    \
     ((1ull << CAP_CHOWN) | (1ull << CAP_DAC_OVERRIDE) | (1ull << CAP_DAC_READ_SEARCH) |            \
      (1ull << CAP_FOWNER) | (1ull << CAP_FSETID) | (1ull << CAP_LINUX_IMMUTABLE) |                 \
@@ -16,22 +15,22 @@
 
 long sys_getuid(struct task *t, const u64 a[6])
 {
-    return t->cred->uid;
+    return cred_uid_to_guest(t->cred->uid);
 }
 
 long sys_geteuid(struct task *t, const u64 a[6])
 {
-    return t->cred->euid;
+    return cred_uid_to_guest(t->cred->euid);
 }
 
 long sys_getgid(struct task *t, const u64 a[6])
 {
-    return t->cred->gid;
+    return cred_gid_to_guest(t->cred->gid);
 }
 
 long sys_getegid(struct task *t, const u64 a[6])
 {
-    return t->cred->egid;
+    return cred_gid_to_guest(t->cred->egid);
 }
 
 static long put_three(const u64 a[6], u32 x, u32 y, u32 z)
@@ -43,12 +42,14 @@ static long put_three(const u64 a[6], u32 x, u32 y, u32 z)
 
 long sys_getresuid(struct task *t, const u64 a[6])
 {
-    return put_three(a, t->cred->uid, t->cred->euid, t->cred->suid);
+    const struct cred *c = t->cred;
+    return put_three(a, cred_uid_to_guest(c->uid), cred_uid_to_guest(c->euid), cred_uid_to_guest(c->suid));
 }
 
 long sys_getresgid(struct task *t, const u64 a[6])
 {
-    return put_three(a, t->cred->gid, t->cred->egid, t->cred->sgid);
+    const struct cred *c = t->cred;
+    return put_three(a, cred_gid_to_guest(c->gid), cred_gid_to_guest(c->egid), cred_gid_to_guest(c->sgid));
 }
 
 // capabilities(7), "Effect of user ID changes on capabilities".
@@ -56,7 +57,9 @@ static void fix_capabilities(struct cred *c, const struct cred *old)
 {
     if (c->securebits & SECBIT_NO_SETUID_FIXUP)
         return;
-    bool had = !old->uid || !old->euid || !old->suid, has = !c->uid || !c->euid || !c->suid;
+    u32 root = cred_root_uid(old);
+    bool had = old->uid == root || old->euid == root || old->suid == root;
+    bool has = c->uid == root || c->euid == root || c->suid == root;
     if (had && !has) {
         if (!(c->keep_caps || (c->securebits & SECBIT_KEEP_CAPS))) {
             c->cap_permitted = 0;
@@ -64,9 +67,9 @@ static void fix_capabilities(struct cred *c, const struct cred *old)
         }
         c->cap_ambient = 0;
     }
-    if (!old->euid && c->euid)
+    if (old->euid == root && c->euid != root)
         c->cap_effective = 0;
-    if (old->euid && !c->euid)
+    if (old->euid != root && c->euid == root)
         c->cap_effective = c->cap_permitted;
 }
 
@@ -90,10 +93,14 @@ enum which_id { REAL, EFFECTIVE, SAVED, FILES };
 struct id_kind {
     u64 at;  // of four ids in struct cred
     u32 cap; // that may set any
+    u32 (*in)(const struct user_ns *ns, u32 id);
+    u32 (*shown)(const struct user_ns *ns, u32 id);
 };
 
-static const struct id_kind user_ids = {offsetof(struct cred, uid), CAP_SETUID};
-static const struct id_kind group_ids = {offsetof(struct cred, gid), CAP_SETGID};
+static const struct id_kind user_ids = {offsetof(struct cred, uid), CAP_SETUID, user_ns_uid_in,
+                                        user_ns_uid_shown};
+static const struct id_kind group_ids = {offsetof(struct cred, gid), CAP_SETGID, user_ns_gid_in,
+                                         user_ns_gid_shown};
 _Static_assert(offsetof(struct cred, fsuid) == offsetof(struct cred, uid) + FILES * sizeof(u32) &&
                    offsetof(struct cred, fsgid) == offsetof(struct cred, gid) + FILES * sizeof(u32),
                "in the order of enum which_id");
@@ -108,6 +115,20 @@ static const u32 *old_ids(const struct task *t, const struct id_kind *kind)
     return (const u32 *)((const u8 *)t->cred + kind->at);
 }
 
+// What the guest calls `*id`; false: nothing. NO_ID stays.
+static bool resolve(const struct task *t, const struct id_kind *kind, u32 *id)
+{
+    if (*id == NO_ID)
+        return true;
+    *id = kind->in(t->cred->user_ns, *id);
+    return *id != NO_ID;
+}
+
+static bool capable(const struct task *t, u32 cap)
+{
+    return cred_capable_own(t->cred, cap);
+}
+
 // Among the first `count` of them, or not to be changed.
 static bool one_of(u32 id, const u32 *ids, u32 count)
 {
@@ -120,8 +141,8 @@ static bool one_of(u32 id, const u32 *ids, u32 count)
 static long set_id(struct task *t, const struct id_kind *kind, u32 id)
 {
     const u32 *old = old_ids(t, kind);
-    bool any = task_capable(t, kind->cap);
-    if (id == NO_ID)
+    bool any = capable(t, kind->cap);
+    if (id == NO_ID || !resolve(t, kind, &id))
         return -EINVAL;
     if (!any && id != old[REAL] && id != old[SAVED])
         return -EPERM;
@@ -139,7 +160,9 @@ static long set_id(struct task *t, const struct id_kind *kind, u32 id)
 static long set_real_effective(struct task *t, const struct id_kind *kind, u32 r, u32 e)
 {
     const u32 *old = old_ids(t, kind);
-    if (!task_capable(t, kind->cap) && (!one_of(r, old, 2) || !one_of(e, old, 3)))
+    if (!resolve(t, kind, &r) || !resolve(t, kind, &e))
+        return -EINVAL;
+    if (!capable(t, kind->cap) && (!one_of(r, old, 2) || !one_of(e, old, 3)))
         return -EPERM;
     struct cred *c = cred_dup(t->cred);
     if (!c)
@@ -159,16 +182,20 @@ static long set_real_effective(struct task *t, const struct id_kind *kind, u32 r
 static long set_three(struct task *t, const struct id_kind *kind, const u64 a[6])
 {
     const u32 *old = old_ids(t, kind);
+    u32 wanted[3] = {(u32)a[0], (u32)a[1], (u32)a[2]};
     for (u32 i = 0; i < 3; i++)
-        if (!task_capable(t, kind->cap) && !one_of((u32)a[i], old, 3))
+        if (!resolve(t, kind, &wanted[i]))
+            return -EINVAL;
+    for (u32 i = 0; i < 3; i++)
+        if (!capable(t, kind->cap) && !one_of(wanted[i], old, 3))
             return -EPERM;
     struct cred *c = cred_dup(t->cred);
     if (!c)
         return -ENOMEM;
     u32 *ids = ids_of(c, kind);
     for (u32 i = 0; i < 3; i++)
-        if ((u32)a[i] != NO_ID)
-            ids[i] = (u32)a[i];
+        if (wanted[i] != NO_ID)
+            ids[i] = wanted[i];
     ids[FILES] = ids[EFFECTIVE];
     return commit(t, c, kind == &user_ids);
 }
@@ -178,28 +205,29 @@ static void fix_file_capabilities(struct cred *c, u32 old)
 {
     if (c->securebits & SECBIT_NO_SETUID_FIXUP)
         return;
-    if (!old && c->fsuid)
+    u32 root = cred_root_uid(c);
+    if (old == root && c->fsuid != root)
         c->cap_effective &= ~FS_CAPS;
-    if (old && !c->fsuid)
+    if (old != root && c->fsuid == root)
         c->cap_effective |= c->cap_permitted & FS_CAPS;
 }
 
 // The id before, whatever becomes of it.
 static long set_file_id(struct task *t, const struct id_kind *kind, u32 id)
 {
-    u32 old = old_ids(t, kind)[FILES];
-    if (id == NO_ID || id == old)
-        return old;
-    if (!one_of(id, old_ids(t, kind), 3) && !task_capable(t, kind->cap))
-        return old;
+    u32 old = old_ids(t, kind)[FILES], shown = kind->shown(t->cred->user_ns, old);
+    if (id == NO_ID || !resolve(t, kind, &id) || id == old)
+        return shown;
+    if (!one_of(id, old_ids(t, kind), 3) && !capable(t, kind->cap))
+        return shown;
     struct cred *c = cred_dup(t->cred);
     if (!c)
-        return old;
+        return shown;
     ids_of(c, kind)[FILES] = id;
     if (kind == &user_ids)
         fix_file_capabilities(c, old);
     task_set_cred(t, c);
-    return old;
+    return shown;
 }
 
 long sys_setuid(struct task *t, const u64 a[6])
@@ -248,8 +276,9 @@ long sys_getgroups(struct task *t, const u64 a[6])
     s32 size = (s32)a[0];
     if (size < 0 || (size && (u32)size < c->group_count))
         return -EINVAL;
-    if (size && c->group_count && copy_out(uaddr(a[1]), c->groups, c->group_count * sizeof(u32)))
-        return -EFAULT;
+    for (u32 i = 0; size && i < c->group_count; i++)
+        if (put_u32(uaddr(a[1] + i * sizeof(u32)), cred_gid_to_guest(c->groups[i])))
+            return -EFAULT;
     return c->group_count;
 }
 
@@ -257,13 +286,16 @@ long sys_setgroups(struct task *t, const u64 a[6])
 {
     u64 count = (u32)a[0];
     u32 *groups = NULL;
-    if (!task_capable(t, CAP_SETGID))
+    if (!capable(t, CAP_SETGID) || !user_ns_may_setgroups(t->cred->user_ns))
         return -EPERM;
     if (count > CRED_GROUPS_MAX)
         return -EINVAL;
     if (count && !(groups = arena_alloc(count * sizeof(u32))))
         return -ENOMEM;
     int r = copy_in(groups, uaddr(a[1]), count * sizeof(u32));
+    for (u64 i = 0; !r && i < count; i++)
+        if (groups[i] == NO_ID || !resolve(t, &group_ids, &groups[i]))
+            r = -EINVAL;
     struct cred *c = r ? NULL : cred_dup(t->cred);
     if (!r && !c)
         r = -ENOMEM;
@@ -337,7 +369,7 @@ long sys_capset(struct task *t, const u64 a[6])
     u64 e = (d[0].effective | (u64)d[1].effective << 32) & CAPS_ALL;
     u64 p = (d[0].permitted | (u64)d[1].permitted << 32) & CAPS_ALL;
     u64 i = (d[0].inheritable | (u64)d[1].inheritable << 32) & CAPS_ALL;
-    if (!task_capable(t, CAP_SETPCAP) && i & ~(o->cap_inheritable | o->cap_permitted))
+    if (!capable(t, CAP_SETPCAP) && i & ~(o->cap_inheritable | o->cap_permitted))
         return -EPERM;
     if (i & ~(o->cap_inheritable | o->cap_bounding) || p & ~o->cap_permitted || e & ~p)
         return -EPERM;

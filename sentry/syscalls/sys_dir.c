@@ -152,7 +152,7 @@ long sys_chroot(struct task *t, const u64 a[6])
     if (r)
         return r;
     r = inode_permission(p.dentry->inode, MAY_EXEC, cred_current());
-    if (!r && !cred_capable(cred_current(), CAP_SYS_CHROOT))
+    if (!r && !cred_capable_own(cred_current(), CAP_SYS_CHROOT))
         r = -EPERM;
     if (!r)
         fs_context_set_root(fs_context_current(), &p);

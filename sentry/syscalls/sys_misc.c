@@ -27,7 +27,7 @@ struct guest_utsname {
 long sys_uname(struct task *t, const u64 a[6])
 {
     struct guest_utsname u = {.sysname = "Linux", .machine = "x86_64"};
-    struct uts_ns *uts = container_current()->uts;
+    struct uts_ns *uts = t->ns->uts;
     snprintf(u.release, sizeof(u.release), "%s", KERNEL_RELEASE);
     snprintf(u.version, sizeof(u.version), "%s", KERNEL_VERSION);
     mutex_lock(&uts->lock, RANK_LEAF);
@@ -40,26 +40,26 @@ long sys_uname(struct task *t, const u64 a[6])
 static long set_uts_name(struct task *t, char *to, u64 addr, s64 size)
 {
     char name[UTS_NAME_MAX + 1] = {0};
-    if (!task_capable(t, CAP_SYS_ADMIN_))
+    if (!cred_capable_in(t->cred, t->ns->uts->head.owner, CAP_SYS_ADMIN_))
         return -EPERM;
     if (size < 0 || size > UTS_NAME_MAX)
         return -EINVAL;
     if (copy_in(name, uaddr(addr), (u64)size))
         return -EFAULT;
-    mutex_lock(&container_current()->uts->lock, RANK_LEAF);
+    mutex_lock(&t->ns->uts->lock, RANK_LEAF);
     memcpy(to, name, sizeof(name));
-    mutex_unlock(&container_current()->uts->lock);
+    mutex_unlock(&t->ns->uts->lock);
     return 0;
 }
 
 long sys_sethostname(struct task *t, const u64 a[6])
 {
-    return set_uts_name(t, container_current()->uts->hostname, a[0], (s32)a[1]);
+    return set_uts_name(t, t->ns->uts->hostname, a[0], (s32)a[1]);
 }
 
 long sys_setdomainname(struct task *t, const u64 a[6])
 {
-    return set_uts_name(t, container_current()->uts->domainname, a[0], (s32)a[1]);
+    return set_uts_name(t, t->ns->uts->domainname, a[0], (s32)a[1]);
 }
 
 struct guest_sysinfo {
@@ -207,11 +207,11 @@ long sys_setrlimit(struct task *t, const u64 a[6])
 
 static bool may_limit(struct task *t, struct task *o)
 {
-    if (o->process == t->process || task_capable(t, CAP_SYS_RESOURCE_))
+    if (o->process == t->process)
         return true;
     const struct cred *m = t->cred, *c = task_get_cred(o);
-    bool ok = m->uid == c->euid && m->uid == c->suid && m->uid == c->uid && m->gid == c->egid &&
-              m->gid == c->sgid && m->gid == c->gid;
+    bool ok = cred_capable_in(m, c->user_ns, CAP_SYS_RESOURCE_) || (m->uid == c->euid && m->uid == c->suid && m->uid == c->uid && m->gid == c->egid &&
+              m->gid == c->sgid && m->gid == c->gid);
     cred_unref(c);
     return ok;
 }

@@ -8,6 +8,7 @@
 #include "sentry/mm/usercopy.h"
 #include "sentry/syscalls/sys_vfs.h"
 #include "sentry/vfs/fdtable.h"
+#include "sentry/vfs/fs_context.h"
 #include "sentry/vfs/mount.h"
 #include "sentry/vfs/path.h"
 
@@ -21,7 +22,7 @@ struct mount_args {
 
 bool mount_allowed(void)
 {
-    return cred_capable(cred_current(), CAP_SYS_ADMIN);
+    return cred_capable_in(cred_current(), fs_context_current()->ns->head.owner, CAP_SYS_ADMIN);
 }
 
 static int mount_fs(const struct mount_args *m, u32 flags, const struct path *at)
@@ -31,6 +32,11 @@ static int mount_fs(const struct mount_args *m, u32 flags, const struct path *at
         return fs;
     if (fs_type_table[fs]->flags & FS_TYPE_BOOT_ONLY)
         return -EPERM;
+    if (!(fs_type_table[fs]->flags & FS_TYPE_USERNS) && !cred_capable(cred_current(), CAP_SYS_ADMIN))
+        return -EPERM;
+    int r = mount_check_visible((u16)fs, &flags);
+    if (r)
+        return r;
     struct mount_request q = {.source = m->source, .options = m->options, .flags = flags};
     return mount_new_at((u16)fs, &q, at);
 }

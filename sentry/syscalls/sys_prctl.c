@@ -41,7 +41,7 @@ static long drop_bounding(struct task *t, u64 cap)
 {
     if (cap > CAP_LAST)
         return -EINVAL;
-    if (!task_capable(t, CAP_SETPCAP_))
+    if (!cred_capable_own(t->cred, CAP_SETPCAP_))
         return -EPERM;
     struct cred *c = cred_dup(t->cred);
     if (!c)
@@ -90,7 +90,7 @@ static long set_securebits(struct task *t, u64 bits)
     if (bits & ~(u64)(SECURE_ALL_BITS | SECURE_ALL_LOCKS))
         return -EPERM;
     if ((locks & ~(u32)bits) || ((locks >> 1) & (o->securebits ^ (u32)bits)) ||
-        !task_capable(t, CAP_SETPCAP_))
+        !cred_capable_own(t->cred, CAP_SETPCAP_))
         return -EPERM;
     struct cred *c = cred_dup(o);
     if (!c)

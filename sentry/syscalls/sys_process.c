@@ -11,6 +11,7 @@
 #include "sentry/arena/arena.h"
 #include "sentry/fs/tty/job.h"
 #include "sentry/ipc/ipc.h"
+#include "sentry/kernel/ns.h"
 #include "sentry/kernel/session.h"
 #include "sentry/kernel/trace.h"
 #include "sentry/kernel/wait.h"
@@ -87,7 +88,7 @@ long sys_clone3(struct task *t, const u64 a[6])
 static s32 current_pgrp(void)
 {
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
-    s32 nr = process_current()->pgrp->nr;
+    s32 nr = pid_nr_in(process_current()->pgrp, pid_ns_current());
     mutex_unlock(&the_kernel->tasks_lock);
     return nr;
 }
@@ -300,7 +301,7 @@ long sys_getpgid(struct task *t, const u64 a[6])
     if (!p)
         return -ESRCH;
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
-    long r = p->reaped ? -ESRCH : p->pgrp->nr;
+    long r = p->reaped ? -ESRCH : pid_nr_in(p->pgrp, pid_ns_current());
     mutex_unlock(&the_kernel->tasks_lock);
     process_unref(p);
     return r;
@@ -317,7 +318,7 @@ long sys_getsid(struct task *t, const u64 a[6])
     if (!p)
         return -ESRCH;
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
-    long r = p->reaped ? -ESRCH : p->session->pid->nr;
+    long r = p->reaped ? -ESRCH : pid_nr_in(p->session->pid, pid_ns_current());
     mutex_unlock(&the_kernel->tasks_lock);
     process_unref(p);
     return r;
@@ -338,7 +339,7 @@ static long setpgid_locked(struct process *me, struct process *p, s32 pgid)
     }
     if (p->session->pid == p->pid)
         return -EPERM;
-    group = pid_find_locked(p->pid->ns, pgid ? pgid : p->tgid);
+    group = pgid ? pid_find_locked(pid_ns_current(), pgid) : p->pid;
     if (!group)
         return -EPERM;
     if (group != p->pid) {
@@ -366,6 +367,7 @@ long sys_setpgid(struct task *t, const u64 a[6])
         return -ESRCH;
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
     long r = setpgid_locked(t->process, p, pgid);
+    pid_ns_finish_locked();
     mutex_unlock(&the_kernel->tasks_lock);
     process_unref(p);
     return r;
@@ -388,6 +390,7 @@ long sys_setsid(struct task *t, const u64 a[6])
         group_leave_locked(p);
         group_join_locked(p, p->pid);
     }
+    pid_ns_finish_locked();
     mutex_unlock(&the_kernel->tasks_lock);
     session_unref(old);
     session_unref(fresh);
@@ -453,7 +456,7 @@ long sys_pidfd_send_signal(struct task *t, const u64 a[6])
         else if (p != t->process && (info.code >= 0 || info.code == SI_TKILL))
             r = -EPERM;
     }
-    if (!r && p->pid->ns != t->process->pid->ns)
+    if (!r && !process_nr(p))
         r = -EINVAL;
     if (!r)
         r = signal_permitted(p, NULL, sig);
@@ -489,55 +492,15 @@ long sys_pidfd_getfd(struct task *t, const u64 a[6])
 
 long sys_unshare(struct task *t, const u64 a[6])
 {
-    u64 f = a[0];
-    u64 parts = CLONE_FS | CLONE_FILES | CLONE_SYSVSEM;
-    u64 spaces = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID |
-                 CLONE_NEWNET | CLONE_NEWCGROUP | CLONE_NEWTIME;
-    if (f & ~(parts | spaces | CLONE_THREAD | CLONE_SIGHAND | CLONE_VM))
-        return -EINVAL;
-    if ((f & spaces & ~(u64)CLONE_NEWNS) || (f & CLONE_NEWNS && !task_capable(t, 21)))
-        return (f & CLONE_NEWUSER) || !task_capable(t, 21) ? -EPERM : -EINVAL;
-    if ((f & (CLONE_THREAD | CLONE_SIGHAND | CLONE_VM)) && t->process->thread_count > 1)
-        return -EINVAL;
-    struct fdtable *files = NULL;
-    struct fs_context *fs = NULL;
-    if ((f & CLONE_FILES) && !(files = fdtable_dup(t->files)))
-        return -ENOMEM;
-    if ((f & (CLONE_FS | CLONE_NEWNS)) && !(fs = fs_context_dup(t->fs))) {
-        fdtable_unref(files);
-        return -ENOMEM;
-    }
-    struct mount_ns *mounts;
-    int r = f & CLONE_NEWNS ? mount_ns_copy(fs->ns, fs->ns->owner, fs, &mounts) : 0;
-    if (r) {
-        fs_context_unref(fs);
-        fdtable_unref(files);
-        return r;
-    }
-    if (f & CLONE_NEWNS)
-        mount_ns_unref(mounts); // held by fs
-    if (f & CLONE_SYSVSEM) {
-        sem_undo_leave(t->sem_undo);
-        t->sem_undo = NULL;
-    }
-    struct fdtable *old_files = NULL;
-    struct fs_context *old_fs = NULL;
-    mutex_lock(&t->process->lock, RANK_SIGHAND);
-    if (files) {
-        old_files = t->files;
-        t->files = files;
-    }
-    if (fs) {
-        old_fs = t->fs;
-        t->fs = fs;
-    }
-    mutex_unlock(&t->process->lock);
-    fdtable_unref(old_files);
-    fs_context_unref(old_fs);
-    return 0;
+    return ns_unshare(t, a[0]);
 }
 
 long sys_setns(struct task *t, const u64 a[6])
 {
-    return task_capable(t, 21) ? -EINVAL : -EPERM;
+    struct fdref f = fd_get((int)a[0]);
+    if (!f.file)
+        return -EBADF;
+    long r = ns_enter(t, f.file, (u32)a[1]);
+    fd_put(f);
+    return r;
 }

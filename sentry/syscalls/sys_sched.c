@@ -19,10 +19,11 @@ static struct task *task_arg(struct task *t, s32 pid)
 // True if the caller may change the scheduling of `o`.
 static bool may_change(struct task *t, struct task *o)
 {
-    if (o == t || task_capable(t, CAP_NICE))
+    if (o == t)
         return true;
     const struct cred *c = task_get_cred(o);
-    bool same = t->cred->euid == c->uid || t->cred->euid == c->euid;
+    bool same = t->cred->euid == c->uid || t->cred->euid == c->euid ||
+                cred_capable_in(t->cred, c->user_ns, CAP_NICE);
     cred_unref(c);
     return same;
 }
@@ -316,17 +317,17 @@ static bool nice_matches(struct nice_visit *v, struct process *p, struct task *o
     struct process_info i;
     switch (v->which) {
     case PRIO_PROCESS:
-        return v->who ? o->tid == v->who : o == v->me;
+        return v->who ? task_nr_in(o, pid_ns_current()) == v->who : o == v->me;
     case PRIO_PGRP:
-        process_get_info(p, &i);
+        process_get_info(p, pid_ns_current(), &i);
         if (v->who)
             return i.pgrp == v->who;
-        process_get_info(v->me->process, &i);
+        process_get_info(v->me->process, pid_ns_current(), &i);
         s32 mine = i.pgrp;
-        process_get_info(p, &i);
+        process_get_info(p, pid_ns_current(), &i);
         return i.pgrp == mine;
     default:
-        return o->user && o->user->uid == (v->who ? (u32)v->who : v->me->cred->uid);
+        return o->user && o->user->uid == (v->who ? cred_uid_from_guest((u32)v->who) : v->me->cred->uid);
     }
 }
 
@@ -360,7 +361,7 @@ static void nice_visit_all(struct nice_visit *v)
             tid = o->tid + 1;
             task_unref(o);
         }
-        from = p->tgid + 1;
+        from = process_nr(p) + 1;
         process_unref(p);
     }
 }

@@ -59,7 +59,7 @@ static long set_filter(struct task *t, u64 flags, u64 addr)
         return -EFAULT;
     if (!g.count || g.count > BPF_PROGRAM_MAX)
         return -EINVAL;
-    if (!task_no_new_privs(t) && !task_capable(t, CAP_SYS_ADMIN_))
+    if (!task_no_new_privs(t) && !cred_capable_own(t->cred, CAP_SYS_ADMIN_))
         return -EACCES;
     if (!g.program)
         return -EINVAL;

@@ -153,10 +153,10 @@ static long kill_many(struct task *t, s32 pgrp, int sig, const struct guest_sigi
     s32 from = 1;
     bool found = false, sent = false;
     while ((p = process_next(from))) {
-        from = p->tgid + 1;
+        from = process_nr(p) + 1;
         struct process_info i;
-        process_get_info(p, &i);
-        bool wanted = pgrp ? i.pgrp == pgrp : !p->is_init && p != t->process;
+        process_get_info(p, pid_ns_current(), &i);
+        bool wanted = pgrp ? i.pgrp == pgrp : from > 2 && p != t->process;
         if (wanted) {
             found = true;
             if (!signal_permitted(p, NULL, sig)) {
@@ -186,7 +186,7 @@ long sys_kill(struct task *t, const u64 a[6])
     if (pid == -1)
         return kill_many(t, 0, sig, &info);
     struct process_info me;
-    process_get_info(t->process, &me);
+    process_get_info(t->process, pid_ns_current(), &me);
     return kill_many(t, pid ? -pid : me.pgrp, sig, &info);
 }
 
@@ -194,7 +194,7 @@ static long send_thread(s32 tgid, s32 tid, int sig, const struct guest_siginfo *
 {
     struct task *t = tid == current->tid ? task_ref(current) : task_find(tid);
     long r = -ESRCH;
-    if (t && (!tgid || t->process->tgid == tgid)) {
+    if (t && (!tgid || process_nr(t->process) == tgid)) {
         r = signal_permitted(t->process, t, sig);
         if (!r && sig)
             r = signal_send_task(t, info);

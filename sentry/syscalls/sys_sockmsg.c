@@ -64,11 +64,15 @@ static int take_cred(struct socket_control *ret, const u8 *data, u64 size)
         return -EINVAL;
     memcpy(&s, data, sizeof(s));
     s.pid = job_pid_from_guest(s.pid);
-    if (s.pid != job_current_pid() && !cred_capable(c, CAP_SYS_ADMIN))
+    s.uid = cred_uid_from_guest(s.uid);
+    s.gid = cred_gid_from_guest(s.gid);
+    if (s.uid == ID_NONE || s.gid == ID_NONE)
+        return -EINVAL;
+    if (s.pid != job_current_pid() && !job_may_claim_pids())
         return -EPERM;
-    if (s.uid != c->uid && s.uid != c->euid && s.uid != c->suid && !cred_capable(c, CAP_SETUID))
+    if (s.uid != c->uid && s.uid != c->euid && s.uid != c->suid && !cred_capable_own(c, CAP_SETUID))
         return -EPERM;
-    if (s.gid != c->gid && s.gid != c->egid && s.gid != c->sgid && !cred_capable(c, CAP_SETGID))
+    if (s.gid != c->gid && s.gid != c->egid && s.gid != c->sgid && !cred_capable_own(c, CAP_SETGID))
         return -EPERM;
     if (!s.pid)
         return -ESRCH;
@@ -148,6 +152,8 @@ static int put_cred(struct control_out *o, const struct socket_cred *c)
         o->flags |= MSG_CTRUNC;
     struct socket_cred seen = *c;
     seen.pid = job_pid_to_guest(c->pid);
+    seen.uid = cred_uid_to_guest(c->uid);
+    seen.gid = cred_gid_to_guest(c->gid);
     int r = put_header(o, SCM_CRED, size);
     if (!r)
         r = copy_out(uaddr(o->addr + o->used + sizeof(struct guest_cmsg)), &seen, size);

@@ -15,10 +15,10 @@
 static struct ipc64_perm perm_of(const struct ipc_object *o)
 {
     return (struct ipc64_perm){.key = o->key,
-                               .uid = o->uid,
-                               .gid = o->gid,
-                               .cuid = o->cuid,
-                               .cgid = o->cgid,
+                               .uid = cred_uid_to_guest(o->uid),
+                               .gid = cred_gid_to_guest(o->gid),
+                               .cuid = cred_uid_to_guest(o->cuid),
+                               .cgid = cred_gid_to_guest(o->cgid),
                                .mode = (__kernel_mode_t)o->mode,
                                .seq = (unsigned short)(o->id / IPC_INDEX_MAX)};
 }

@@ -82,8 +82,9 @@ static int check_name(struct inode *i, const char *name, u32 mask)
     if (has_prefix(name, "trusted."))
         return cred_capable(c, CAP_SYS_ADMIN) ? 0 : write ? -EPERM : -ENODATA;
     if (has_prefix(name, "security.")) {
-        u32 cap = !strcmp(name, "security.capability") ? CAP_SETFCAP : CAP_SYS_ADMIN;
-        return !write || cred_capable(c, cap) ? 0 : -EPERM;
+        bool caps = !strcmp(name, "security.capability");
+        bool may = caps ? inode_capable(i, c, CAP_SETFCAP) : cred_capable(c, CAP_SYS_ADMIN);
+        return !write || may ? 0 : -EPERM;
     }
     if (!has_prefix(name, "user."))
         return -EOPNOTSUPP;

@@ -29,6 +29,7 @@ struct cred *cred_dup(const struct cred *c)
             return NULL;
         }
     }
+    user_ns_ref(n->user_ns);
     return n;
 }
 
@@ -44,8 +45,41 @@ void cred_unref(const struct cred *c)
     struct cred *m = (struct cred *)c;
     if (!m || !ref_put(&m->ref))
         return;
+    user_ns_unref(m->user_ns);
     arena_free(m->groups);
     arena_free(m);
+}
+
+bool cred_capable_in(const struct cred *c, const struct user_ns *ns, u32 cap)
+{
+    u32 level = c->user_ns ? c->user_ns->level : 0;
+    for (;; ns = user_ns_parent(ns)) {
+        if (ns == c->user_ns)
+            return cred_capable_own(c, cap);
+        if (!ns || ns->level <= level)
+            return false;
+        // Who made a namespace has all capabilities in it, seen from outside.
+        if (user_ns_parent(ns) == c->user_ns && ns->owner_uid == c->euid)
+            return true;
+    }
+}
+
+bool cred_capable_ids(const struct cred *c, u32 uid, u32 gid, u32 cap)
+{
+    if (!cred_capable_own(c, cap))
+        return false;
+    return !c->user_ns || (user_ns_uid_out(c->user_ns, uid) != ID_NONE &&
+                           user_ns_gid_out(c->user_ns, gid) != ID_NONE);
+}
+
+void cred_enter_user_ns(struct cred *c, struct user_ns *ns)
+{
+    user_ns_unref(c->user_ns);
+    c->user_ns = ns;
+    c->securebits = 0;
+    c->keep_caps = 0;
+    c->cap_permitted = c->cap_effective = c->cap_bounding = CAPS_ALL;
+    c->cap_inheritable = c->cap_ambient = 0;
 }
 
 static void sift_down(u32 *v, u32 at, u32 count)

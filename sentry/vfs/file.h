@@ -50,6 +50,7 @@ enum file_kind {
     FILE_FS_CONFIG, // fsopen(2), fspick(2)
     FILE_HOST_UNIX, // a unix socket of the host's, passed in or accepted
     FILE_SECCOMP,   // listener of a seccomp filter
+    FILE_NSFS,      // namespaces: /proc/PID/ns
     FILE_KINDS
 };
 

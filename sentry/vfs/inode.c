@@ -29,6 +29,8 @@ struct super *super_new(u16 fs, u64 magic)
     sb->block_size = PAGE_SIZE;
     sb->max_size = INT64_MAX;
     sb->next_ino = 2;
+    const struct cred *c = cred_current();
+    sb->user_ns = user_ns_ref(c ? c->user_ns : NULL);
     return sb;
 }
 
@@ -45,6 +47,7 @@ void super_unref(struct super *sb)
     const struct fs_type *type = fs_type_table[sb->fs];
     if (type && type->destroy)
         type->destroy(sb);
+    user_ns_unref(sb->user_ns);
     arena_free(sb);
 }
 
@@ -118,13 +121,13 @@ int inode_permission_generic(struct inode *i, u32 mask, const struct cred *c)
     if (!(want & ~mode))
         return 0;
     if (S_ISDIR(i->mode)) {
-        if (!(want & MAY_WRITE) && cred_capable(c, CAP_DAC_READ_SEARCH))
+        if (!(want & MAY_WRITE) && inode_capable(i, c, CAP_DAC_READ_SEARCH))
             return 0;
-        return cred_capable(c, CAP_DAC_OVERRIDE) ? 0 : -EACCES;
+        return inode_capable(i, c, CAP_DAC_OVERRIDE) ? 0 : -EACCES;
     }
-    if (want == MAY_READ && cred_capable(c, CAP_DAC_READ_SEARCH))
+    if (want == MAY_READ && inode_capable(i, c, CAP_DAC_READ_SEARCH))
         return 0;
-    if ((!(want & MAY_EXEC) || (i->mode & 0111)) && cred_capable(c, CAP_DAC_OVERRIDE))
+    if ((!(want & MAY_EXEC) || (i->mode & 0111)) && inode_capable(i, c, CAP_DAC_OVERRIDE))
         return 0;
     return -EACCES;
 }
@@ -139,7 +142,7 @@ int inode_permission(struct inode *i, u32 mask, const struct cred *c)
 
 bool inode_owner_or_capable(const struct inode *i, const struct cred *c)
 {
-    return i->uid == c->fsuid || cred_capable(c, CAP_FOWNER);
+    return i->uid == c->fsuid || inode_capable(i, c, CAP_FOWNER);
 }
 
 // ---- changes of attributes ---------------------------------------------------------------------
@@ -165,7 +168,7 @@ void inode_apply_attr(struct inode *i, const struct attr_change *c)
 // chown(2): who may, and which set-id bits it takes away.
 static int check_chown(struct inode *i, struct attr_change *c, const struct cred *cred)
 {
-    bool capable = cred_capable(cred, CAP_CHOWN), owner = i->uid == cred->fsuid;
+    bool capable = inode_capable(i, cred, CAP_CHOWN), owner = i->uid == cred->fsuid;
     if ((c->mask & ATTR_UID) && !capable && !(owner && c->uid == i->uid))
         return -EPERM;
     if ((c->mask & ATTR_GID) && !capable &&
@@ -188,7 +191,7 @@ static int check_chmod(struct inode *i, struct attr_change *c, const struct cred
     if (!inode_owner_or_capable(i, cred))
         return -EPERM;
     u32 gid = c->mask & ATTR_GID ? c->gid : i->gid;
-    if (!cred_in_group(cred, gid) && !cred_capable(cred, CAP_FSETID))
+    if (!cred_in_group(cred, gid) && !inode_capable(i, cred, CAP_FSETID))
         c->mode &= ~(u32)S_ISGID;
     return 0;
 }
@@ -209,7 +212,7 @@ static int check_size(struct inode *i, struct attr_change *c, const struct cred 
     u32 drop = i->mode & S_ISUID;
     if (i->mode & S_IXGRP)
         drop |= i->mode & S_ISGID;
-    if (drop && !cred_capable(cred, CAP_FSETID)) {
+    if (drop && !inode_capable(i, cred, CAP_FSETID)) {
         c->mask |= ATTR_MODE;
         c->mode = i->mode & 07777 & ~drop;
     }
@@ -255,7 +258,7 @@ static int drop_set_id(struct inode *i)
     u32 drop = i->mode & S_ISUID;
     if (i->mode & S_IXGRP)
         drop |= i->mode & S_ISGID;
-    if (likely(!drop) || cred_capable(cred_current(), CAP_FSETID))
+    if (likely(!drop) || inode_capable(i, cred_current(), CAP_FSETID))
         return 0;
     struct attr_change c = {.mask = ATTR_MODE, .mode = i->mode & 07777 & ~drop};
     int r = 0;

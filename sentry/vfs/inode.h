@@ -56,6 +56,7 @@ enum inode_kind {
     INODE_SYS,
     INODE_DEVPTS,
     INODE_MQUEUE,
+    INODE_NSFS, // kernel/nsfs.c
     INODE_KINDS
 };
 
@@ -71,6 +72,7 @@ enum fs_kind {
     FS_DEVPTS,
     FS_MQUEUE,
     FS_CGROUP,
+    FS_NSFS,
     FS_KINDS
 };
 
@@ -254,6 +256,7 @@ struct super {
     struct mutex rename_lock;
     struct dentry *root; // counted; set by the type's mount before it returns (dentry_new_root)
     u64 next_ino;        // super_next_ino; atomic
+    struct user_ns *user_ns; // of who mounted it: where its set-user-ID files count. Referenced
     void *priv;
 };
 
@@ -274,6 +277,7 @@ enum fs_type_flag {
     FS_TYPE_NODEV = 1,   // "nodev" in /proc/filesystems
     FS_TYPE_BOOT_ONLY = 2, // guests cannot mount it
     FS_TYPE_HIDDEN = 4,  // not in /proc/filesystems
+    FS_TYPE_USERNS = 8,  // root of a user namespace may mount it
 };
 
 struct fs_type {
@@ -328,6 +332,12 @@ s64 vfs_now(void);
 // path_resolution(7), capabilities(7): 0 or -EACCES.
 int inode_permission(struct inode *i, u32 mask, const struct cred *c);
 int inode_permission_generic(struct inode *i, u32 mask, const struct cred *c);
+
+// The caller has a capability for a file of this one's owners.
+static inline bool inode_capable(const struct inode *i, const struct cred *c, u32 cap)
+{
+    return cred_capable_ids(c, i->uid, i->gid, cap);
+}
 
 // Caller owns the inode, or has CAP_FOWNER.
 bool inode_owner_or_capable(const struct inode *i, const struct cred *c);

@@ -15,7 +15,7 @@ extern const struct file_ops unix_file_ops WEAK, inet_file_ops WEAK, netlink_fil
 extern const struct file_ops tty_file_ops WEAK, ptmx_file_ops WEAK, host_file_ops WEAK;
 extern const struct file_ops kmsg_file_ops WEAK, mqueue_file_ops WEAK;
 extern const struct file_ops host_regular_file_ops WEAK, shm_file_ops WEAK;
-extern const struct file_ops host_unix_file_ops WEAK, seccomp_file_ops WEAK;
+extern const struct file_ops host_unix_file_ops WEAK, seccomp_file_ops WEAK, nsfs_file_ops WEAK;
 
 const struct file_ops *const file_ops_table[FILE_KINDS] = {
     [FILE_NONE] = &none_file_ops,
@@ -46,12 +46,13 @@ const struct file_ops *const file_ops_table[FILE_KINDS] = {
     [FILE_FS_CONFIG] = &fs_config_file_ops,
     [FILE_HOST_UNIX] = &host_unix_file_ops,
     [FILE_SECCOMP] = &seccomp_file_ops,
+    [FILE_NSFS] = &nsfs_file_ops,
 };
 
 extern const struct inode_ops anon_inode_ops;
 extern const struct inode_ops tmpfs_inode_ops WEAK, gofer_inode_ops WEAK, overlay_inode_ops WEAK;
 extern const struct inode_ops proc_inode_ops WEAK, sys_inode_ops WEAK, devpts_inode_ops WEAK;
-extern const struct inode_ops mqueue_inode_ops WEAK;
+extern const struct inode_ops mqueue_inode_ops WEAK, nsfs_inode_ops WEAK;
 
 const struct inode_ops *const inode_ops_table[INODE_KINDS] = {
     [INODE_NONE] = &anon_inode_ops,
@@ -63,12 +64,14 @@ const struct inode_ops *const inode_ops_table[INODE_KINDS] = {
     [INODE_SYS] = &sys_inode_ops,
     [INODE_DEVPTS] = &devpts_inode_ops,
     [INODE_MQUEUE] = &mqueue_inode_ops,
+    [INODE_NSFS] = &nsfs_inode_ops,
 };
 
 extern const struct fs_type anon_fs_type;
 extern const struct fs_type tmpfs_fs_type WEAK, gofer_fs_type WEAK, overlay_fs_type WEAK;
 extern const struct fs_type proc_fs_type WEAK, sys_fs_type WEAK, dev_fs_type WEAK;
 extern const struct fs_type devpts_fs_type WEAK, mqueue_fs_type WEAK, cgroup_fs_type WEAK;
+extern const struct fs_type nsfs_fs_type WEAK;
 
 const struct fs_type *const fs_type_table[FS_KINDS] = {
     [FS_ANON] = &anon_fs_type,
@@ -81,4 +84,5 @@ const struct fs_type *const fs_type_table[FS_KINDS] = {
     [FS_DEVPTS] = &devpts_fs_type,
     [FS_MQUEUE] = &mqueue_fs_type,
     [FS_CGROUP] = &cgroup_fs_type,
+    [FS_NSFS] = &nsfs_fs_type,
 };

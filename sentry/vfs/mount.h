@@ -17,7 +17,6 @@
 #include "sentry/vfs/dentry.h"
 
 struct fs_context;
-struct user_ns;
 
 enum mount_flag {
     MOUNT_READONLY = 1,
@@ -58,10 +57,9 @@ enum mount_mark {
 
 struct mount_ns {
     struct ref ref;
-    bool anonymous;       // does not change, as what follows to `ino`
-    struct user_ns *owner; // whose CAP_SYS_ADMIN governs it; a reference (user_ns_ref); NULL: the first one
+    struct ns_head head;  // its owner's CAP_SYS_ADMIN governs it
+    bool anonymous;       // does not change, as what follows
     u64 serial;           // rises from each that is made to the next
-    u64 ino;              // of its file in /proc/PID/ns: kernel/'s to set
     struct mount *root;   // guarded by tree, as is what follows
     struct list mounts;   // in the order of mounting
     u32 count;
@@ -124,17 +122,21 @@ void mount_ns_root(struct mount_ns *ns, struct path *ret);
 // shared becomes a slave, mounts and their flags are locked. *ret: one reference.
 //
 // `fs` is of nobody else yet (fs_context_dup): it is moved, its root and working directory to the same places in the
-// copy. The right to do so (CAP_SYS_ADMIN in `owner`) is the caller's to check. -ENOMEM.
+// copy. The right to do so (CAP_SYS_ADMIN in `owner`) is the caller's to check. -ENOMEM, -ENOSPC.
 int mount_ns_copy(struct mount_ns *ns, struct user_ns *owner, struct fs_context *fs,
                   struct mount_ns **ret) must_check;
+
+// A mount of type `fs` in no namespace, for the kernel's own use. -ENOMEM ...
+int mount_hidden(u16 fs, struct mount **ret) must_check;
+
+// mount(2) of a file system of which a less privileged namespace must not see more than is shown there already (proc,
+// sysfs; user_namespaces(7), "Restrictions on mount namespaces"): -EPERM. May add locked flags to *flags.
+int mount_check_visible(u16 fs, u32 *flags) must_check;
 
 // setns(2): `fs` (of the current task alone) goes into the namespace; root and working directory are the root of it.
 void mount_ns_enter(struct mount_ns *ns, struct fs_context *fs);
 
-// Implemented by kernel/ (without it no namespace has an owner).
-struct user_ns *user_ns_ref(struct user_ns *u) __attribute__((weak));
-void user_ns_unref(struct user_ns *u) __attribute__((weak));
-// The mount namespace that a file of nsfs stands for (not referenced), or NULL: such a file is bound only in an older
+// Implemented by kernel/. The mount namespace that a file of nsfs stands for (not referenced), or NULL: such a file is bound only in an older
 // namespace, and not copied along, or namespaces would keep each other for ever. Superblocks whose files may be bound
 // though their mount is in no namespace have SUPER_BINDABLE.
 struct mount_ns *nsfs_mount_ns(const struct inode *i) __attribute__((weak));

@@ -25,7 +25,7 @@ static void attach_copy(struct mount *copy, const struct mount_ns *from)
     copy->left = (struct path){NULL, NULL};
     mount_link(copy, at.mount, at.dentry);
     enter_tree(copy, at.mount->ns);
-    if (at.mount->ns->owner != from->owner)
+    if (at.mount->ns->head.owner != from->head.owner)
         mount_lock_tree(copy);
     copy->flags &= ~(u32)MOUNT_LOCKED;
     if (!above)

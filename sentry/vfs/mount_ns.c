@@ -9,17 +9,19 @@ struct mount_ns *mount_ns_alloc(struct user_ns *owner)
     struct mount_ns *ns = arena_alloc(sizeof(*ns));
     if (!ns)
         return NULL;
+    if (ns_head_init(&ns->head, NS_MNT, owner)) {
+        arena_free(ns);
+        return NULL;
+    }
     ref_init(&ns->ref);
     list_init(&ns->mounts);
     ns->serial = __atomic_add_fetch(&vfs->ns_serial, 1, __ATOMIC_RELAXED);
-    ns->owner = owner && user_ns_ref ? user_ns_ref(owner) : owner;
     return ns;
 }
 
 void mount_ns_free(struct mount_ns *ns)
 {
-    if (ns->owner && user_ns_unref)
-        user_ns_unref(ns->owner);
+    ns_head_fini(&ns->head);
     arena_free(ns);
 }
 
@@ -60,6 +62,46 @@ void mount_ns_unref(struct mount_ns *ns)
     tree_write_unlock();
     mount_bin_empty(&bin);
     mount_ns_free(ns);
+}
+
+int mount_hidden(u16 fs, struct mount **ret)
+{
+    const struct mount_request q = {.source = "none", .options = ""};
+    return mount_make(fs, &q, ret);
+}
+
+// ---- what may be seen ----------------------------------------------------------------------------
+
+// Nothing of it is hidden that whoever sees it may not uncover, and it is not to be written to less than asked for.
+static bool is_whole(const struct mount *m, u32 flags)
+{
+    const struct mount *x;
+    u32 locks = m->flags | (m->sb->flags & SUPER_READONLY ? MOUNT_LOCK_READONLY : 0);
+    if (m->root != m->sb->root || ((locks & MOUNT_LOCK_READONLY) && !(flags & MOUNT_READONLY)))
+        return false;
+    list_for_each(x, &m->kids, sibling)
+        if (x->flags & MOUNT_LOCKED)
+            return false;
+    return true;
+}
+
+int mount_check_visible(u16 fs, u32 *flags)
+{
+    const struct mount_ns *ns = fs_context_current()->ns;
+    const struct mount *m;
+    bool found = false;
+    if (!ns->head.owner || (fs != FS_PROC && fs != FS_SYS))
+        return 0;
+    tree_read_lock();
+    list_for_each(m, &ns->mounts, ns_node) {
+        if (m->sb->fs != fs || !is_whole(m, *flags))
+            continue;
+        *flags |= m->flags & (MOUNT_LOCK_READONLY | MOUNT_LOCK_ATIME);
+        found = true;
+        break;
+    }
+    tree_read_unlock();
+    return found ? 0 : -EPERM;
 }
 
 void mount_ns_root(struct mount_ns *ns, struct path *ret)
@@ -112,9 +154,9 @@ int mount_ns_copy(struct mount_ns *ns, struct user_ns *owner, struct fs_context 
     struct mount_ns *copy = mount_ns_alloc(owner), *was = fs->ns;
     struct path old_root = {NULL, NULL}, old_cwd = {NULL, NULL};
     struct mount *top;
-    bool less = owner != ns->owner;
+    bool less = owner != ns->head.owner;
     if (!copy)
-        return -ENOMEM;
+        return -ENOSPC;
     tree_write_lock();
     int r = mount_copy_tree(ns->root, ns->root->root,
                             COPY_RECURSIVE | COPY_UNBINDABLE | (less ? COPY_SHARED_TO_SLAVE : 0),

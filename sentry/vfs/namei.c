@@ -41,7 +41,7 @@ static int may_delete(struct inode *dir, const struct dentry *d, bool want_dir)
     if (r)
         return r;
     if ((dir->mode & S_ISVTX) && c->fsuid != victim->uid && c->fsuid != dir->uid &&
-        !cred_capable(c, CAP_FOWNER))
+        !inode_capable(victim, c, CAP_FOWNER))
         return -EPERM;
     if (want_dir && !inode_is_dir(victim))
         return -ENOTDIR;

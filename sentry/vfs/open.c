@@ -188,7 +188,7 @@ void new_node_init(struct new_node *n, const struct inode *dir, u32 mode, const 
         if (S_ISDIR(mode))
             n->mode |= S_ISGID;
         else if ((mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP) &&
-                 !cred_in_group(c, dir->gid) && !cred_capable(c, CAP_FSETID))
+                 !cred_in_group(c, dir->gid) && !inode_capable(dir, c, CAP_FSETID))
             n->mode &= ~(u32)S_ISGID;
     }
 }

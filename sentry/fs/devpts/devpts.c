@@ -435,7 +435,7 @@ static u32 devpts_show_options(struct super *sb, char *buf, u32 size)
 
 const struct fs_type devpts_fs_type = {
     .name = "devpts",
-    .flags = FS_TYPE_NODEV,
+    .flags = FS_TYPE_NODEV | FS_TYPE_USERNS,
     .mount = devpts_mount,
     .remount = devpts_remount,
     .shutdown = devpts_shutdown,

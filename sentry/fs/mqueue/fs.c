@@ -257,6 +257,6 @@ static int mount(const struct mount_request *m, struct super **ret)
 
 const struct fs_type mqueue_fs_type = {
     .name = "mqueue",
-    .flags = FS_TYPE_NODEV,
+    .flags = FS_TYPE_NODEV | FS_TYPE_USERNS,
     .mount = mount,
 };

@@ -88,7 +88,7 @@ int proc_show_net_unix(struct pseudo_ctx *x, struct text *out)
         }
         if (t)
             task_unref(t);
-        next = process_next(p->tgid + 1);
+        next = process_next(process_nr(p) + 1);
         process_unref(p);
     }
     arena_free(seen);

@@ -211,32 +211,6 @@ static int show_cgroup(struct pseudo_ctx *x, struct text *out)
     return 0;
 }
 
-static int show_id_map(struct text *out, const struct id_map *m)
-{
-    if (!m)
-        text_printf(out, "%10u %10u %10u\n", 0, 0, 4294967295u);
-    for (u32 i = 0; m && i < m->count; i++)
-        text_printf(out, "%10u %10u %10u\n", m->ranges[i].inside, m->ranges[i].outside,
-                    m->ranges[i].size);
-    return 0;
-}
-
-static int show_uid_map(struct pseudo_ctx *x, struct text *out)
-{
-    return show_id_map(out, x->task->process->container->uid_map);
-}
-
-static int show_gid_map(struct pseudo_ctx *x, struct text *out)
-{
-    return show_id_map(out, x->task->process->container->gid_map);
-}
-
-static int show_setgroups(struct pseudo_ctx *x, struct text *out)
-{
-    text_str(out, "allow\n");
-    return 0;
-}
-
 static int show_loginuid(struct pseudo_ctx *x, struct text *out)
 {
     text_str(out, "4294967295");
@@ -276,7 +250,7 @@ static int show_children(struct pseudo_ctx *x, struct text *out)
     struct process *p = x->task->process, *child;
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
     list_for_each(child, &p->children, sibling)
-        text_printf(out, "%d ", child->tgid);
+        text_printf(out, "%d ", pid_nr_in(child->pid, proc_pid_ns(x)));
     mutex_unlock(&the_kernel->tasks_lock);
     return 0;
 }
@@ -340,27 +314,6 @@ static u32 mounts_ready(struct file *f)
     return ready;
 }
 
-// ---- namespaces -------------------------------------------------------------------------------------
-
-// Every task is in the same namespaces: names alone, in the form of namespaces(7).
-static int link_ns(struct pseudo_ctx *x, struct link_target *ret)
-{
-    char buf[64];
-    snprintf(buf, sizeof(buf), "%s:[%llu]", pseudo_entry(x->inode)->name,
-             (unsigned long long)(4026531835ull + x->ref.entry));
-    ret->owned = arena_strdup(buf);
-    ret->text = ret->owned;
-    return ret->owned ? 0 : -ENOMEM;
-}
-
-#define NS_ENTRY(n) {.name = n, .mode = S_IFLNK | 0777, .flags = PSEUDO_PRIVATE, .link = link_ns}
-
-static const struct pseudo_entry ns_entries[] = {
-    NS_ENTRY("cgroup"), NS_ENTRY("ipc"),  NS_ENTRY("mnt"),  NS_ENTRY("net"),
-    NS_ENTRY("pid"),    NS_ENTRY("user"), NS_ENTRY("uts"),
-};
-const struct pseudo_table proc_ns_table = PSEUDO_TABLE(ns_entries);
-
 // ---- the tables ---------------------------------------------------------------------------------------
 
 #define F(n, m, s) {.name = n, .mode = S_IFREG | (m), .show = s}
@@ -376,7 +329,7 @@ const struct pseudo_table proc_ns_table = PSEUDO_TABLE(ns_entries);
     FP("auxv", 0400, show_auxv), F("cgroup", 0444, show_cgroup), F("cmdline", 0444, show_cmdline), \
         FW("comm", 0644, show_comm, store_comm), L("cwd", link_cwd),                               \
         FP("environ", 0400, show_environ), L("exe", link_exe), DD("fd", 0500, &proc_fds),          \
-        DD("fdinfo", 0555, &proc_fdinfos), F("gid_map", 0444, show_gid_map), FP("io", 0400, show_io), \
+        DD("fdinfo", 0555, &proc_fdinfos), FW("gid_map", 0644, proc_show_gid_map, proc_store_gid_map), FP("io", 0400, show_io), \
         F("limits", 0444, show_limits), F("loginuid", 0444, show_loginuid),                        \
         FP("maps", 0444, proc_show_maps),                                                          \
         {.name = "mem", .mode = S_IFREG | 0600, .flags = PSEUDO_PRIVATE, .read = proc_read_mem,    \
@@ -388,11 +341,11 @@ const struct pseudo_table proc_ns_table = PSEUDO_TABLE(ns_entries);
         F("oom_score", 0444, show_oom_score),                                                      \
         FW("oom_score_adj", 0644, show_oom_score_adj, store_oom_score_adj),                        \
         FP("personality", 0400, show_personality), L("root", link_root),                           \
-        F("sessionid", 0444, show_loginuid), F("setgroups", 0444, show_setgroups),                 \
+        F("sessionid", 0444, show_loginuid), FW("setgroups", 0644, proc_show_setgroups, proc_store_setgroups),                 \
         FP("smaps", 0444, proc_show_smaps), FP("smaps_rollup", 0444, proc_show_smaps_rollup),      \
         F("stat", 0444, proc_show_stat), F("statm", 0444, proc_show_statm),                        \
         F("status", 0444, proc_show_status), FP("syscall", 0400, show_syscall),                    \
-        F("uid_map", 0444, show_uid_map), F("wchan", 0444, show_wchan),                             \
+        FW("uid_map", 0644, proc_show_uid_map, proc_store_uid_map), F("wchan", 0444, show_wchan),                             \
         F("children", 0444, show_children)
 
 static const struct pseudo_entry process_entries[] = {

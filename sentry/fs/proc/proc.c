@@ -32,10 +32,10 @@ static u64 serial_of(struct task *t)
 
 struct task *pseudo_task_get(const struct pseudo_ref *ref)
 {
-    struct task *t = task_find((s32)ref->tid);
+    struct task *t = task_find_root((s32)ref->tid);
     if (!t && !ref->thread) {
         // A leader that has exited before its group: any thread speaks for the process.
-        struct process *p = process_find((s32)ref->tid);
+        struct process *p = process_find_root((s32)ref->tid);
         if (p) {
             t = process_any_thread(p);
             process_unref(p);
@@ -65,6 +65,17 @@ void pseudo_task_owner(struct task *t, u32 *uid, u32 *gid)
     *gid = c ? c->egid : 0;
     if (c)
         cred_unref(c);
+}
+
+struct pid_ns *proc_pid_ns(const struct pseudo_ctx *x)
+{
+    return x->inode && x->inode->sb->fs == FS_PROC ? x->inode->sb->priv : pid_ns_current();
+}
+
+s32 proc_task_nr(const struct pseudo_ctx *x)
+{
+    return x->ref.thread ? task_nr_in(x->task, proc_pid_ns(x))
+                         : pid_nr_in(x->task->process->pid, proc_pid_ns(x));
 }
 
 struct mm *proc_mm(struct pseudo_ctx *x)
@@ -101,26 +112,29 @@ static int processes_lookup(const struct pseudo_ctx *dir, const struct name *nam
                             struct pseudo_ref *ret)
 {
     s64 nr = proc_parse_number(name, PID_NUMBER_MAX);
-    if (nr <= 0)
+    u32 root = nr > 0 ? pid_root_nr(proc_pid_ns(dir), (s32)nr) : 0;
+    if (!root)
         return -ENOENT;
-    struct pseudo_ref probe = {.tid = (u32)nr};
+    struct pseudo_ref probe = {.tid = root};
     struct task *t = pseudo_task_get(&probe);
     if (!t)
         return -ENOENT;
     // A thread's number works too, though it is not listed.
-    int r = fill_task_ref(ret, PSEUDO_PROC_ROOT, t, (u32)nr, false);
+    int r = fill_task_ref(ret, PSEUDO_PROC_ROOT, t, root, false);
     task_unref(t);
     return r;
 }
 
 static int processes_next(const struct pseudo_ctx *dir, u64 *cursor, char *name, u32 size, u8 *type)
 {
-    struct process *p = process_next((s32)min(*cursor, (u64)PID_NUMBER_MAX + 1));
+    struct pid_ns *ns = proc_pid_ns(dir);
+    struct process *p = process_next_in(ns, (s32)min(*cursor, (u64)PID_NUMBER_MAX + 1));
     if (!p)
         return 0;
-    *cursor = (u64)p->tgid + 1;
+    s32 nr = pid_nr_in(p->pid, ns);
+    *cursor = (u64)nr + 1;
     *type = 4; // DT_DIR
-    int n = snprintf(name, size, "%d", p->tgid);
+    int n = snprintf(name, size, "%d", nr);
     process_unref(p);
     return n;
 }
@@ -133,11 +147,12 @@ static int threads_lookup(const struct pseudo_ctx *dir, const struct name *name,
                           struct pseudo_ref *ret)
 {
     s64 nr = proc_parse_number(name, PID_NUMBER_MAX);
-    struct task *t = nr > 0 ? task_find((s32)nr) : NULL;
+    u32 root = nr > 0 ? pid_root_nr(proc_pid_ns(dir), (s32)nr) : 0;
+    struct task *t = root ? task_find_root((s32)root) : NULL;
     if (!t)
         return -ENOENT;
     int r = t->process == dir->task->process
-                ? fill_task_ref(ret, PSEUDO_PROC_THREAD, t, (u32)nr, true)
+                ? fill_task_ref(ret, PSEUDO_PROC_THREAD, t, root, true)
                 : -ENOENT;
     task_unref(t);
     return r;
@@ -151,7 +166,7 @@ static int threads_next(const struct pseudo_ctx *dir, u64 *cursor, char *name, u
         return 0;
     *cursor = (u64)t->tid + 1;
     *type = 4; // DT_DIR
-    int n = snprintf(name, size, "%d", t->tid);
+    int n = snprintf(name, size, "%d", task_nr_in(t, proc_pid_ns(dir)));
     task_unref(t);
     return n;
 }
@@ -168,6 +183,7 @@ static int proc_mount(const struct mount_request *m, struct super **ret)
         return -ENOMEM;
     sb->flags |= SUPER_REVALIDATE | SUPER_BRIEF;
     sb->block_size = 1024;
+    sb->priv = pid_ns_ref(pid_ns_current());
     struct pseudo_ref ref = {.table = PSEUDO_PROC_ROOT, .entry = 0};
     struct inode *root = pseudo_inode_new(sb, INODE_PROC, &ref);
     sb->root = root ? dentry_new_root(root) : NULL;
@@ -179,8 +195,14 @@ static int proc_mount(const struct mount_request *m, struct super **ret)
     return 0;
 }
 
+static void proc_destroy(struct super *sb)
+{
+    pid_ns_unref(sb->priv);
+}
+
 const struct fs_type proc_fs_type = {
     .name = "proc",
-    .flags = FS_TYPE_NODEV,
+    .destroy = proc_destroy,
+    .flags = FS_TYPE_NODEV | FS_TYPE_USERNS,
     .mount = proc_mount,
 };

@@ -15,15 +15,28 @@
 
 extern const struct fs_type proc_fs_type;
 
+// namespaces of a task, and its user namespace's maps (ns.c).
+int proc_show_uid_map(struct pseudo_ctx *x, struct text *out);
+int proc_show_gid_map(struct pseudo_ctx *x, struct text *out);
+int proc_store_uid_map(struct pseudo_ctx *x, char *text, u32 size);
+int proc_store_gid_map(struct pseudo_ctx *x, char *text, u32 size);
+int proc_show_setgroups(struct pseudo_ctx *x, struct text *out);
+int proc_store_setgroups(struct pseudo_ctx *x, char *text, u32 size);
+
 // Tables (fs/pseudo/tables.c).
 extern const struct pseudo_table proc_root_table, proc_process_table, proc_thread_table,
     proc_ns_table, proc_net_table, proc_sys_table, proc_sys_kernel_table, proc_sys_random_table,
     proc_sys_vm_table, proc_sys_fs_table, proc_sys_inotify_table, proc_sys_epoll_table,
-    proc_sys_mqueue_table, proc_sys_seccomp_table, proc_sysvipc_table, proc_sys_net_table;
+    proc_sys_user_table, proc_sys_mqueue_table, proc_sys_seccomp_table, proc_sysvipc_table, proc_sys_net_table;
 
 // Dynamic directories.
 extern const struct pseudo_dynamic proc_sys_net; // the host's tree, in net.c
 extern const struct pseudo_dynamic proc_processes, proc_threads, proc_fds, proc_fdinfos;
+
+// The PID namespace of who mounted it: whose numbers it shows.
+struct pid_ns *proc_pid_ns(const struct pseudo_ctx *x);
+// The task's number there, or its process' (when the object is no thread).
+s32 proc_task_nr(const struct pseudo_ctx *x);
 
 // The address space of a context's task: referenced, or NULL for a task that has none any more.
 struct mm *proc_mm(struct pseudo_ctx *x);

@@ -29,16 +29,17 @@ static int show_loadavg(struct pseudo_ctx *x, struct text *out)
 {
     u32 running = 0, total = 0;
     s32 last = 0;
-    for (struct process *p = process_next(1), *next; p; p = next) {
+    struct pid_ns *ns = proc_pid_ns(x);
+    for (struct process *p = process_next_in(ns, 1), *next; p; p = next) {
         struct process_info info;
-        process_get_info(p, &info);
+        process_get_info(p, ns, &info);
         total += info.threads;
         running += info.state == 'R';
-        last = p->tgid;
-        next = process_next(p->tgid + 1);
+        last = pid_nr_in(p->pid, ns);
+        next = process_next_in(ns, last + 1);
         process_unref(p);
     }
-    text_printf(out, "0.00 0.00 0.00 %u/%u %d\n", running, total, max(last, pid_ns_current()->last));
+    text_printf(out, "0.00 0.00 0.00 %u/%u %d\n", running, total, max(last, ns->last));
     return 0;
 }
 
@@ -182,14 +183,20 @@ static int link_owned(struct link_target *ret, const char *text)
 static int link_self(struct pseudo_ctx *x, struct link_target *ret)
 {
     char buf[32];
-    snprintf(buf, sizeof(buf), "%d", current->process->tgid);
+    s32 nr = pid_nr_in(current->process->pid, proc_pid_ns(x));
+    snprintf(buf, sizeof(buf), "%d", nr);
+    if (!nr)
+        return -ENOENT; // not in the namespace that it shows
     return link_owned(ret, buf);
 }
 
 static int link_thread_self(struct pseudo_ctx *x, struct link_target *ret)
 {
     char buf[32];
-    snprintf(buf, sizeof(buf), "%d/task/%d", current->process->tgid, current->tid);
+    s32 nr = pid_nr_in(current->process->pid, proc_pid_ns(x));
+    snprintf(buf, sizeof(buf), "%d/task/%d", nr, pid_nr_in(current->pid, proc_pid_ns(x)));
+    if (!nr)
+        return -ENOENT;
     return link_owned(ret, buf);
 }
 

@@ -34,7 +34,7 @@ int proc_show_stat(struct pseudo_ctx *x, struct text *out)
     struct signal_info s;
     char comm[TASK_COMM_MAX];
 
-    process_get_info(p, &info);
+    process_get_info(p, proc_pid_ns(x), &info);
     usage_of(x, &used);
     process_children_usage(p, &waited);
     signal_get_info(t, &s);
@@ -45,7 +45,7 @@ int proc_show_stat(struct pseudo_ctx *x, struct text *out)
         mm_get_layout(mm, &l);
         mm_unref(mm);
     }
-    text_printf(out, "%d (%s) %c %d %d %d %d %d %u %llu %llu %llu %llu ", x->ref.thread ? t->tid : p->tgid,
+    text_printf(out, "%d (%s) %c %d %d %d %d %d %u %llu %llu %llu %llu ", proc_task_nr(x),
                 comm, state_of(x, &info), info.ppid, info.pgrp, info.session, info.tty_nr,
                 info.tty_pgrp, 0x400000u, (unsigned long long)used.minor_faults,
                 (unsigned long long)waited.minor_faults, (unsigned long long)used.major_faults,
@@ -113,21 +113,53 @@ static const char *state_name(char c)
     }
 }
 
+// In each PID namespace from the reader's down to the process' own.
+static void number_line(struct text *out, const char *name, const struct pid *pid,
+                        const struct pid *own, u32 level)
+{
+    text_str(out, name);
+    for (u32 i = level; i <= own->ns->level; i++)
+        text_printf(out, "\t%d", pid ? pid_nr_in(pid, own->numbers[i].ns) : 0);
+    text_char(out, '\n');
+}
+
+static void status_numbers(struct pseudo_ctx *x, struct text *out)
+{
+    struct process *p = x->task->process;
+    u32 level = proc_pid_ns(x)->level;
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    struct pid *group = p->pgrp ? pid_ref(p->pgrp) : NULL;
+    struct pid *session = p->pgrp && p->session ? pid_ref(p->session->pid) : NULL;
+    struct pid *pid = pid_ref(x->ref.thread ? x->task->pid : p->pid);
+    mutex_unlock(&the_kernel->tasks_lock);
+    number_line(out, "NStgid:", p->pid, pid, level);
+    number_line(out, "NSpid:", pid, pid, level);
+    number_line(out, "NSpgid:", group, pid, level);
+    number_line(out, "NSsid:", session, pid, level);
+    pid_unref(pid);
+    pid_unref(group);
+    pid_unref(session);
+}
+
 static void status_ids(struct pseudo_ctx *x, struct text *out, const struct process_info *info)
 {
     struct process *p = x->task->process;
     const struct cred *c = task_get_cred(x->task);
     struct fdtable *files = task_get_files(x->task);
-    text_printf(out, "Tgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t%d\n", p->tgid,
-                x->ref.thread ? x->task->tid : p->tgid, info->ppid, trace_tracer_tgid(x->task));
+    const struct pid_ns *ns = proc_pid_ns(x);
+    text_printf(out, "Tgid:\t%d\nNgid:\t0\nPid:\t%d\nPPid:\t%d\nTracerPid:\t%d\n",
+                pid_nr_in(p->pid, ns), proc_task_nr(x), info->ppid, trace_tracer_tgid(x->task, ns));
     if (c) {
-        text_printf(out, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\n", c->uid, c->euid, c->suid,
-                    c->fsuid, c->gid, c->egid, c->sgid, c->fsgid);
+        text_printf(out, "Uid:\t%u\t%u\t%u\t%u\nGid:\t%u\t%u\t%u\t%u\n",
+                    cred_uid_to_guest(c->uid), cred_uid_to_guest(c->euid),
+                    cred_uid_to_guest(c->suid), cred_uid_to_guest(c->fsuid),
+                    cred_gid_to_guest(c->gid), cred_gid_to_guest(c->egid),
+                    cred_gid_to_guest(c->sgid), cred_gid_to_guest(c->fsgid));
         text_printf(out, "FDSize:\t%u\nGroups:\t", files ? files->capacity : 0);
         for (u32 i = 0; i < c->group_count; i++)
-            text_printf(out, "%u ", c->groups[i]);
-        text_printf(out, "\nNStgid:\t%d\nNSpid:\t%d\nNSpgid:\t%d\nNSsid:\t%d\n", p->tgid,
-                    x->ref.thread ? x->task->tid : p->tgid, info->pgrp, info->session);
+            text_printf(out, "%u ", cred_gid_to_guest(c->groups[i]));
+        text_char(out, '\n');
+        status_numbers(x, out);
         cred_unref(c);
     }
     fdtable_unref(files);
@@ -202,7 +234,7 @@ int proc_show_status(struct pseudo_ctx *x, struct text *out)
     struct cpu_usage used;
     char comm[TASK_COMM_MAX];
     struct fs_context *fs = task_get_fs(x->task);
-    process_get_info(x->task->process, &info);
+    process_get_info(x->task->process, proc_pid_ns(x), &info);
     task_get_comm(x->task, comm);
     usage_of(x, &used);
     text_str(out, "Name:\t");

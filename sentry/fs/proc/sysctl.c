@@ -14,20 +14,20 @@
 
 int proc_sys_show_hostname(struct pseudo_ctx *x, struct text *out)
 {
-    mutex_lock(&container_current()->uts->lock, RANK_LEAF);
+    mutex_lock(&current->ns->uts->lock, RANK_LEAF);
     char name[UTS_NAME_MAX + 1];
-    memcpy(name, container_current()->uts->hostname, sizeof(name));
-    mutex_unlock(&container_current()->uts->lock);
+    memcpy(name, current->ns->uts->hostname, sizeof(name));
+    mutex_unlock(&current->ns->uts->lock);
     text_printf(out, "%s\n", name);
     return 0;
 }
 
 static int show_domainname(struct pseudo_ctx *x, struct text *out)
 {
-    mutex_lock(&container_current()->uts->lock, RANK_LEAF);
+    mutex_lock(&current->ns->uts->lock, RANK_LEAF);
     char name[UTS_NAME_MAX + 1];
-    memcpy(name, container_current()->uts->domainname, sizeof(name));
-    mutex_unlock(&container_current()->uts->lock);
+    memcpy(name, current->ns->uts->domainname, sizeof(name));
+    mutex_unlock(&current->ns->uts->lock);
     text_printf(out, "%s\n", name[0] ? name : "(none)");
     return 0;
 }
@@ -39,21 +39,21 @@ static int store_uts(char *field, char *text, u32 size)
     if (memchr(text, 0, size))
         return -EINVAL;
     size = min(size, (u32)UTS_NAME_MAX);
-    mutex_lock(&container_current()->uts->lock, RANK_LEAF);
+    mutex_lock(&current->ns->uts->lock, RANK_LEAF);
     memset(field, 0, UTS_NAME_MAX + 1);
     memcpy(field, text, size);
-    mutex_unlock(&container_current()->uts->lock);
+    mutex_unlock(&current->ns->uts->lock);
     return 0;
 }
 
 static int store_hostname(struct pseudo_ctx *x, char *text, u32 size)
 {
-    return store_uts(container_current()->uts->hostname, text, size);
+    return store_uts(current->ns->uts->hostname, text, size);
 }
 
 static int store_domainname(struct pseudo_ctx *x, char *text, u32 size)
 {
-    return store_uts(container_current()->uts->domainname, text, size);
+    return store_uts(current->ns->uts->domainname, text, size);
 }
 
 static int show_pid_max(struct pseudo_ctx *x, struct text *out)
@@ -198,6 +198,7 @@ static const struct pseudo_entry sys_entries[] = {
     D("fs", PSEUDO_PROC_SYS_FS),
     D("kernel", PSEUDO_PROC_SYS_KERNEL),
     {.name = "net", .mode = S_IFDIR | 0555, .dynamic = &proc_sys_net},
+    D("user", PSEUDO_PROC_SYS_USER),
     D("vm", PSEUDO_PROC_SYS_VM),
 };
 const struct pseudo_table proc_sys_table = PSEUDO_TABLE(sys_entries);

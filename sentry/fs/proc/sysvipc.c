@@ -7,7 +7,9 @@
 #include "sentry/fs/proc/proc.h"
 #include "sentry/ipc/ipc.h"
 
-#define IDS(o) (o).uid, (o).gid, (o).cuid, (o).cgid
+#define IDS(o)                                                                                     \
+    cred_uid_to_guest((o).uid), cred_gid_to_guest((o).gid), cred_uid_to_guest((o).cuid),           \
+        cred_gid_to_guest((o).cgid)
 
 static int show_shm(struct pseudo_ctx *x, struct text *out)
 {

@@ -28,6 +28,7 @@ static int make_text(struct file *f)
     int r = pseudo_ctx_init(&x, f->inode);
     if (r)
         return r;
+    x.file = f;
     if (e->show)
         r = e->show(&x, &fresh);
     else
@@ -101,6 +102,7 @@ static long pseudo_write(struct file *f, struct uio *u, s64 *pos)
     int r = pseudo_ctx_init(&x, f->inode);
     if (r)
         return r;
+    x.file = f;
     r = e->store(&x, buf, (u32)n);
     pseudo_ctx_fini(&x);
     if (r)

@@ -34,6 +34,7 @@ enum pseudo_table_id {
     PSEUDO_PROC_SYS_FS_EPOLL,
     PSEUDO_PROC_SYS_FS_MQUEUE,
     PSEUDO_PROC_SYS_SECCOMP,
+    PSEUDO_PROC_SYS_USER,
     PSEUDO_PROC_SYSVIPC,
     PSEUDO_SYS_ROOT,
     PSEUDO_SYS_KERNEL,
@@ -70,6 +71,7 @@ struct pseudo_ctx {
     struct inode *inode; // NULL while looking up
     struct pseudo_ref ref;
     struct task *task; // referenced, when ref.tid is set
+    struct file *file; // while one is read or written, else NULL
 };
 
 // Children of a directory that no table lists.

@@ -16,6 +16,7 @@ const struct pseudo_table *const pseudo_tables[PSEUDO_TABLES] = {
     [PSEUDO_PROC_SYS_FS] = &proc_sys_fs_table,
     [PSEUDO_PROC_SYS_FS_INOTIFY] = &proc_sys_inotify_table,
     [PSEUDO_PROC_SYS_FS_EPOLL] = &proc_sys_epoll_table,
+    [PSEUDO_PROC_SYS_USER] = &proc_sys_user_table,
     [PSEUDO_PROC_SYSVIPC] = &proc_sysvipc_table,
     [PSEUDO_PROC_SYS_SECCOMP] = &proc_sys_seccomp_table,
     [PSEUDO_PROC_SYS_FS_MQUEUE] = &proc_sys_mqueue_table,

@@ -22,8 +22,8 @@ static int show_processes(struct pseudo_ctx *x, struct text *out)
     struct container *c = container_current();
     for (struct process *p = process_next(1), *next; p; p = next) {
         if (p->container == c)
-            text_printf(out, "%d\n", p->tgid);
-        next = process_next(p->tgid + 1);
+            text_printf(out, "%d\n", process_nr(p));
+        next = process_next(process_nr(p) + 1);
         process_unref(p);
     }
     return 0;
@@ -35,11 +35,11 @@ static int show_threads(struct pseudo_ctx *x, struct text *out)
     for (struct process *p = process_next(1), *next; p; p = next) {
         struct task *t = p->container == c ? process_next_thread(p, 1) : NULL;
         for (struct task *after; t; t = after) {
-            text_printf(out, "%d\n", t->tid);
+            text_printf(out, "%d\n", task_nr_in(t, pid_ns_current()));
             after = process_next_thread(p, t->tid + 1);
             task_unref(t);
         }
-        next = process_next(p->tgid + 1);
+        next = process_next(process_nr(p) + 1);
         process_unref(p);
     }
     return 0;

@@ -192,7 +192,7 @@ static int cgroup_mount(const struct mount_request *m, struct super **ret)
 
 const struct fs_type sys_fs_type = {
     .name = "sysfs",
-    .flags = FS_TYPE_NODEV,
+    .flags = FS_TYPE_NODEV | FS_TYPE_USERNS,
     .mount = sys_mount,
 };
 

@@ -247,7 +247,7 @@ static u32 tmpfs_show_options(struct super *sb, char *buf, u32 size)
 
 const struct fs_type tmpfs_fs_type = {
     .name = "tmpfs",
-    .flags = FS_TYPE_NODEV,
+    .flags = FS_TYPE_NODEV | FS_TYPE_USERNS,
     .mount = tmpfs_mount,
     .remount = tmpfs_remount,
     .check = tmpfs_check,

@@ -17,6 +17,9 @@ struct tty;
 s32 job_pid_to_guest(s32 number);
 s32 job_pid_from_guest(s32 nr);
 
+// The current process may send credentials with numbers of others (unix(7), SCM_CREDENTIALS).
+bool job_may_claim_pids(void);
+
 // Of the current process.
 s32 job_current_pid(void);        // thread group id
 s32 job_current_pgrp(void);
