@@ -11,7 +11,7 @@
 static int make_file(struct mount *tree, struct file **ret)
 {
     struct mount_bin bin = {NULL};
-    struct mount_ns *ns = mount_ns_alloc(fs_context_current()->ns->owner);
+    struct mount_ns *ns = mount_ns_alloc(fs_context_current()->ns->head.owner);
     struct path root = {tree, tree->root};
     struct file *f;
     int r = ns ? vfs_open_path(&root, O_PATH, &f) : -ENOMEM;
@@ -68,8 +68,8 @@ int mount_set_group(const struct path *from, const struct path *to)
     struct mount *a = from->mount, *b = to->mount;
     int r = 0;
     tree_write_lock();
-    if (!a->ns || !b->ns || a->ns->owner != fs_context_current()->ns->owner ||
-        b->ns->owner != a->ns->owner)
+    if (!a->ns || !b->ns || a->ns->head.owner != fs_context_current()->ns->head.owner ||
+        b->ns->head.owner != a->ns->head.owner)
         r = -EPERM;
     else if (from->dentry != a->root || to->dentry != b->root || a->sb != b->sb || b->group ||
              b->master || !(a->group || a->master) || !dentry_is_ancestor(a->root, b->root))

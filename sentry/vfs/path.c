@@ -101,7 +101,7 @@ static int build(const struct path *p, const struct path *root, struct text *t)
     struct dentry *d = p->dentry;
     int r = 0;
     bool any = false;
-    if (d->parent == d && d->inode && d->inode->kind == INODE_NSFS && d->inode->link)
+    if (!m->parent && d->parent == d && d->inode && d->inode->kind == INODE_NSFS && d->inode->link)
         return prepend(t, d->inode->link, (u32)strlen(d->inode->link));
     if (d->deleted && d != m->root)
         r = prepend(t, " (deleted)", 10);

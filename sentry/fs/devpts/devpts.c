@@ -308,6 +308,13 @@ static int parse_options(struct devpts *d, const char *s)
     return 0;
 }
 
+static s64 map_option(u32 id, int *r)
+{
+    if (id == ID_NONE)
+        *r = -EINVAL;
+    return id;
+}
+
 static void instance_link(struct devpts *d)
 {
     struct instances *all = instances();
@@ -352,6 +359,10 @@ static int devpts_mount(const struct mount_request *m, struct super **ret)
     sb->priv = d;
     sb->flags |= SUPER_REVALIDATE;
     r = parse_options(d, m->options);
+    if (!r && cred_current()) { // the mounter's numbers
+        d->uid = d->uid < 0 ? -1 : map_option(cred_uid_from_guest((u32)d->uid), &r);
+        d->gid = d->gid < 0 ? -1 : map_option(cred_gid_from_guest((u32)d->gid), &r);
+    }
     if (!r)
         r = fill_super(sb, d);
     if (r) {

@@ -81,8 +81,9 @@ static bool parse_one(const char *s, u32 n, struct options *o)
     }
     if (KEY("uid") || KEY("gid")) {
         bool ok = parse_number(value, size, 10, false, &v) && v <= UINT32_MAX;
-        *(s[0] == 'u' ? &o->uid : &o->gid) = (u32)v;
-        return ok;
+        u32 id = ok ? s[0] == 'u' ? cred_uid_from_guest((u32)v) : cred_gid_from_guest((u32)v) : ID_NONE;
+        *(s[0] == 'u' ? &o->uid : &o->gid) = id;
+        return id != ID_NONE;
     }
     return KEY("huge") || KEY("mpol") || KEY("inode32") || KEY("inode64") || KEY("noswap");
 #undef KEY
