@@ -210,9 +210,8 @@ static long receive(struct seccomp_listener *l, struct uaddr to)
     mutex_lock(&l->lock, RANK_FILE);
     struct notif *n = find_waiting_locked(l);
     if (n) {
-        bool seen = n->task->pid->ns == pid_ns_current();
         out.id = n->id;
-        out.pid = seen ? (u32)n->task->tid : 0;
+        out.pid = (u32)task_nr_in(n->task, pid_ns_current());
         out.data = n->data;
         set_state_locked(l, n, NOTIF_TAKEN);
         if (l->killable) // it sleeps otherwise from now on

@@ -32,12 +32,14 @@ static int mount_fs(const struct mount_args *m, u32 flags, const struct path *at
         return fs;
     if (fs_type_table[fs]->flags & FS_TYPE_BOOT_ONLY)
         return -EPERM;
-    if (!(fs_type_table[fs]->flags & FS_TYPE_USERNS) && !cred_capable(cred_current(), CAP_SYS_ADMIN))
-        return -EPERM;
-    int r = mount_check_visible((u16)fs, &flags);
+    u32 locks;
+    int r = mount_type_allowed((u16)fs);
+    if (!r)
+        r = mount_check_visible((u16)fs, flags, &locks);
     if (r)
         return r;
-    struct mount_request q = {.source = m->source, .options = m->options, .flags = flags};
+    struct mount_request q = {
+        .source = m->source, .options = m->options, .flags = flags, .locks = locks};
     return mount_new_at((u16)fs, &q, at);
 }
 

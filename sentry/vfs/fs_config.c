@@ -192,7 +192,9 @@ static int create_locked(struct fs_config *c)
     if (c->phase != PHASE_CREATE)
         return -EBUSY;
     c->phase = PHASE_FAILED;
-    int r = fs_type_table[c->fs]->mount(&q, &sb);
+    int r = mount_type_allowed(c->fs);
+    if (!r)
+        r = fs_type_table[c->fs]->mount(&q, &sb);
     if (r)
         return r;
     if ((c->flags & MS_RDONLY) && !sb->mounts)
@@ -233,10 +235,15 @@ int fs_config_reconfigure(struct file *f)
 int fs_config_mount(struct file *f, u32 flags, struct file **ret)
 {
     struct fs_config *c = f->priv;
+    u32 locks;
     mutex_lock(&c->lock, RANK_RENAME);
     int r = c->phase == PHASE_MOUNT ? 0 : c->phase == PHASE_FAILED ? -EINVAL : -EBUSY;
     if (!c->sb && r == -EBUSY)
         r = -EINVAL;
+    if (!r)
+        r = mount_check_visible(c->fs, flags, &locks);
+    if (!r && (locks & MOUNT_LOCK_READONLY))
+        r = -EPERM; // by mount(2) alone
     if (!r) {
         r = mount_tree_new(c->sb, c->source ? c->source : "none", flags, ret);
         c->flags = c->flags_given = c->size = 0;

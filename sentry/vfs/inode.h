@@ -270,6 +270,7 @@ struct mount_request {
     const char *source;  // as shown in /proc/mounts; not NULL
     const char *options; // text of the data argument; not NULL
     u32 flags;           // MS_RDONLY ... of mount(2)
+    u32 locks;           // MOUNT_LOCK_*: flags that stay
     void *arg;           // boot only: what the type wants (gofer: its connection; overlay: its layers)
 };
 

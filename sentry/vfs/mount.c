@@ -154,6 +154,8 @@ int mount_make(u16 fs, const struct mount_request *q, struct mount **ret)
     if ((q->flags & MS_RDONLY) && !sb->mounts)
         sb->flags |= SUPER_READONLY;
     *ret = mount_create(sb, dentry_ref(sb->root), q->source, q->flags);
+    if (*ret)
+        (*ret)->flags |= q->locks;
     return *ret ? 0 : -ENOMEM;
 }
 

@@ -129,9 +129,12 @@ int mount_ns_copy(struct mount_ns *ns, struct user_ns *owner, struct fs_context 
 // A mount of type `fs` in no namespace, for the kernel's own use. -ENOMEM ...
 int mount_hidden(u16 fs, struct mount **ret) must_check;
 
+// The current task may make a superblock of that type (if it may mount at all): -EPERM.
+int mount_type_allowed(u16 fs) must_check;
+
 // mount(2) of a file system of which a less privileged namespace must not see more than is shown there already (proc,
-// sysfs; user_namespaces(7), "Restrictions on mount namespaces"): -EPERM. May add locked flags to *flags.
-int mount_check_visible(u16 fs, u32 *flags) must_check;
+// sysfs; user_namespaces(7), "Restrictions on mount namespaces"): -EPERM. *ret_locks: MOUNT_LOCK_* that it must have.
+int mount_check_visible(u16 fs, u32 flags, u32 *ret_locks) must_check;
 
 // setns(2): `fs` (of the current task alone) goes into the namespace; root and working directory are the root of it.
 void mount_ns_enter(struct mount_ns *ns, struct fs_context *fs);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Changes of the trees of mounts: attaching, moving, unmounting, pivot_root(2).
+#include <linux/capability.h>
 #include <sys/mount.h>
 
 #include "sentry/vfs/mount_impl.h"
@@ -200,6 +201,8 @@ bool mount_keeps_locked(const struct mount *m, u32 flags)
 
 int super_remount(struct super *sb, u32 flags, const char *options)
 {
+    if (!cred_capable_in(cred_current(), sb->user_ns, CAP_SYS_ADMIN))
+        return -EPERM; // what a user namespace has not mounted itself it does not change
     const struct fs_type *type = fs_type_table[sb->fs];
     int r = type->remount ? type->remount(sb, options) : 0;
     if (r)

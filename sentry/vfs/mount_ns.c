@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Mount namespaces: made, copied, entered, let go.
+#include <linux/capability.h>
+
 #include "sentry/arena/arena.h"
 #include "sentry/vfs/fs_context.h"
 #include "sentry/vfs/mount_impl.h"
@@ -85,18 +87,25 @@ static bool is_whole(const struct mount *m, u32 flags)
     return true;
 }
 
-int mount_check_visible(u16 fs, u32 *flags)
+int mount_type_allowed(u16 fs)
+{
+    bool any = fs_type_table[fs]->flags & FS_TYPE_USERNS;
+    return any || cred_capable(cred_current(), CAP_SYS_ADMIN) ? 0 : -EPERM;
+}
+
+int mount_check_visible(u16 fs, u32 flags, u32 *ret_locks)
 {
     const struct mount_ns *ns = fs_context_current()->ns;
     const struct mount *m;
     bool found = false;
+    *ret_locks = 0;
     if (!ns->head.owner || (fs != FS_PROC && fs != FS_SYS))
         return 0;
     tree_read_lock();
     list_for_each(m, &ns->mounts, ns_node) {
-        if (m->sb->fs != fs || !is_whole(m, *flags))
+        if (m->sb->fs != fs || !is_whole(m, flags))
             continue;
-        *flags |= m->flags & (MOUNT_LOCK_READONLY | MOUNT_LOCK_ATIME);
+        *ret_locks = m->flags & (MOUNT_LOCK_READONLY | MOUNT_LOCK_ATIME);
         found = true;
         break;
     }
