@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Container engines with daemons, data and networks of their own: containerd (through its runc shim), podman and docker, all with
 the runtime under test. Everything lives below one directory, in a mount and a network namespace of the test's own."""
-import ctypes, json, os, shutil, signal, subprocess, time
+import ctypes, glob, json, os, shutil, signal, subprocess, time
 
 import image
 
@@ -46,7 +46,7 @@ class Engine:
 
     def __init__(self, directory, client, daemon=None, env=None):
         self.dir, self.client, self.env = directory, client, dict(os.environ, **(env or {}))
-        self.process = None
+        self.process = self.groups = None
         if daemon:
             self.log = open(os.path.join(directory, "log"), "w")
             self.process = subprocess.Popen(daemon, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=self.env,
@@ -85,6 +85,8 @@ class Engine:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        for group in glob.glob("/sys/fs/cgroup/*/" + self.groups) + glob.glob("/sys/fs/cgroup/" + self.groups) if self.groups else []:
+            os.rmdir(group)
 
 
 def containerd(directory, runtime):
@@ -92,7 +94,9 @@ def containerd(directory, runtime):
         f.write('version = 2\nroot = "%(d)s/root"\nstate = "%(d)s/state"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
                 '[grpc]\naddress = "%(d)s/sock"\n[ttrpc]\naddress = "%(d)s/ttrpc"\n'
                 '[plugins."io.containerd.internal.v1.opt"]\npath = "%(d)s/opt"\n' % {"d": directory})
-    e = Engine(directory, ["ctr", "-a", directory + "/sock"], ["containerd", "--config", directory + "/config.toml"])
+    namespace = "clients%d" % os.getpid()  # is part of the control groups' names
+    e = Engine(directory, ["ctr", "-a", directory + "/sock", "-n", namespace], ["containerd", "--config", directory + "/config.toml"])
+    e.groups = namespace
     e.run_options = ["--runtime", "io.containerd.runc.v2", "--runc-binary", runtime, "--runc-root", directory + "/rt"]
     e.await_answer("version")
     return e
@@ -100,10 +104,11 @@ def containerd(directory, runtime):
 
 def podman(directory, runtime):
     conf = os.path.join(directory, "containers.conf")
+    backend = "netavark" if os.path.exists("/usr/lib/podman/netavark") else "cni" # podman 5 has no cni any more
     with open(conf, "w") as f:
         f.write('[containers]\ndefault_ulimits = ["nofile=1024:1024","nproc=1024:1024"]\n'
                 '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\ninfra_image = "%s"\n'
-                '[network]\nnetwork_backend = "cni"\ncni_plugin_dirs = ["%s"]\n' % (PAUSE, CNI))
+                '[network]\nnetwork_backend = "%s"\ncni_plugin_dirs = ["%s"]\n' % (PAUSE, backend, CNI))
     args = ["podman"]
     for option, name in (("--root", "root"), ("--runroot", "run"), ("--tmpdir", "tmp"), ("--network-config-dir", "net"), ("--volumepath", "vol")):
         args += [option, os.path.join(directory, name)]
