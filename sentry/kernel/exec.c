@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "sentry/arena/arena.h"
+#include "sentry/kernel/aio.h"
 #include "sentry/kernel/exit.h"
 #include "sentry/kernel/seccomp.h"
 #include "sentry/kernel/posix_timer.h"
@@ -319,6 +320,8 @@ static void install(struct exec *x, struct loader_image *image)
     s32 old_tid = trace_active(t) ? t->trace->tid : 0;
     become_leader(t);
     posix_timers_exit(p);
+    if (aio_process_end)
+        aio_process_end(p);
     swap_memory(t, image);
     reset_signals(t);
     if (x->set_id)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The end of tasks and processes: releasing what they hold, reparenting, telling the parent (exit(2),
 // exit_group(2), wait(2)).
+#include "sentry/kernel/aio.h"
 #include "sentry/kernel/exit.h"
 #include "sentry/kernel/seccomp.h"
 
@@ -316,8 +317,11 @@ void task_exit(struct task *t)
     container_task_gone_locked(p->container);
     mutex_unlock(&k->tasks_lock);
     pid_unref(t->pid);
-    if (last)
+    if (last) {
         posix_timers_exit(p); // two last threads may have left at once
+        if (aio_process_end)
+            aio_process_end(p);
+    }
     process_unref(p);
     if (last && p == p->container->init)
         containers_start_killed();

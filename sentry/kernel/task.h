@@ -32,6 +32,7 @@ struct seccomp_filter;
 struct sem_undo_list;
 struct trace;
 struct ns_set;
+struct aio_table;
 
 #define TASK_COMM_MAX 16 // with NUL
 #define RLIMIT_COUNT 16
@@ -260,6 +261,7 @@ struct process {
     struct timer cpu_timer;        // samples CPU clocks while any CPU timer is armed
     u8 cpu_timer_on;
     u64 cpu_limit_warned;          // RLIMIT_CPU: seconds at which SIGXCPU was last sent
+    struct aio_table *aio;         // kernel/aio.h; NULL: none yet. Atomic
     struct list posix_timers;
     s32 posix_timer_next;
     u32 posix_timer_count;

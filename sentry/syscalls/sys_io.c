@@ -106,8 +106,9 @@ long sys_pwritev(struct task *t, const u64 a[6])
     return transfer_vector(a, file_write, file_pwrite, &pos);
 }
 
-// Of the RWF_ flags those that only ask for more speed or durability are granted.
-#define RWF_GRANTED (RWF_HIPRI | RWF_DSYNC | RWF_SYNC)
+// RWF_HIPRI asks for speed only.
+#define RWF_APPENDING (FILE_RWF_APPEND | FILE_RWF_NOAPPEND)
+#define RWF_GRANTED (RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_APPENDING)
 
 // RWF_NOWAIT: what is in files is there at once; of streams their readiness tells.
 static int check_rwf(u64 fd, u32 flags, u32 event)
@@ -127,6 +128,8 @@ static int check_rwf(u64 fd, u32 flags, u32 event)
     return r;
 }
 
+static long do_fsync(u64 fd, bool data_only);
+
 long sys_preadv2(struct task *t, const u64 a[6])
 {
     s64 pos = (s64)a[3];
@@ -137,8 +140,21 @@ long sys_preadv2(struct task *t, const u64 a[6])
 long sys_pwritev2(struct task *t, const u64 a[6])
 {
     s64 pos = (s64)a[3];
-    int r = check_rwf(a[0], (u32)a[5], EPOLLOUT);
-    return r ? r : transfer_vector(a, file_write, file_pwrite, pos == -1 ? NULL : &pos);
+    u32 flags = (u32)a[5];
+    int r = check_rwf(a[0], flags, EPOLLOUT);
+    if (!r && (flags & RWF_APPENDING) == RWF_APPENDING)
+        r = -EINVAL;
+    if (r)
+        return r;
+    file_rwf = flags & RWF_APPENDING;
+    long n = transfer_vector(a, file_write, file_pwrite, pos == -1 ? NULL : &pos);
+    file_rwf = 0;
+    if (n > 0 && flags & (RWF_DSYNC | RWF_SYNC)) {
+        long s = do_fsync(a[0], !(flags & RWF_SYNC));
+        if (s < 0 && s != -EINVAL) // streams have nothing to wait for
+            n = s;
+    }
+    return n;
 }
 
 long sys_lseek(struct task *t, const u64 a[6])

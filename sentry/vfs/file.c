@@ -10,6 +10,8 @@
 #include "sentry/vfs/notify.h"
 #include "sentry/vfs/path.h"
 
+__thread u32 file_rwf;
+
 struct file *file_new(u16 kind, u32 flags)
 {
     struct file *f = arena_alloc(sizeof(*f));

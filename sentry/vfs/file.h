@@ -131,6 +131,18 @@ struct file_ops {
 
 extern const struct file_ops *const file_ops_table[FILE_KINDS];
 
+// What pwritev2(2) asks of one write: RWF_APPEND or RWF_NOAPPEND while it runs, on its thread.
+extern __thread u32 file_rwf;
+#define FILE_RWF_APPEND 0x10u
+#define FILE_RWF_NOAPPEND 0x20u
+
+// The write in progress goes to the end of the file, wherever its position is.
+static inline bool file_appends(const struct file *f)
+{
+    u32 rwf = file_rwf;
+    return rwf & FILE_RWF_APPEND || (f->flags & O_APPEND && !(rwf & FILE_RWF_NOAPPEND));
+}
+
 static inline const struct file_ops *file_ops(const struct file *f)
 {
     return file_ops_table[f->kind];

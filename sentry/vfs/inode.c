@@ -274,7 +274,7 @@ static int drop_set_id(struct inode *i)
 int inode_write_begin(struct file *f, s64 *pos, u64 *count)
 {
     struct inode *i = f->inode;
-    if (f->flags & O_APPEND)
+    if (file_appends(f))
         *pos = (s64)i->size;
     if (!*count)
         return 0;

@@ -43,11 +43,19 @@ static bool add(struct eventfd *e, u64 n)
 {
     u64 old = load(e);
     do {
-        if (n > COUNT_MAX - old)
+        if (old > COUNT_MAX || n > COUNT_MAX - old)
             return false;
     } while (!__atomic_compare_exchange_n(&e->count, &old, old + n, false, __ATOMIC_SEQ_CST,
                                           __ATOMIC_SEQ_CST));
     return true;
+}
+
+void eventfd_signal(struct file *f)
+{
+    struct eventfd *e = f->priv;
+    if (!add(e, 1))
+        __atomic_store_n(&e->count, UINT64_MAX, __ATOMIC_SEQ_CST);
+    waitq_wake(&e->queue, READABLE);
 }
 
 static long counter_read(struct file *f, struct uio *u, s64 *pos)
@@ -83,7 +91,7 @@ static long counter_write(struct file *f, struct uio *u, s64 *pos)
     while (!add(e, n)) {
         if (nonblock(f))
             return -EAGAIN;
-        int r = sched_wait_event(&e->queue, WRITABLE, TIME_NEVER, n <= COUNT_MAX - load(e));
+        int r = sched_wait_event(&e->queue, WRITABLE, TIME_NEVER, load(e) <= COUNT_MAX && n <= COUNT_MAX - load(e));
         if (r)
             return r;
     }
@@ -94,7 +102,7 @@ static long counter_write(struct file *f, struct uio *u, s64 *pos)
 static u32 eventfd_ready(struct file *f)
 {
     u64 n = load(f->priv);
-    return (n ? READABLE : 0) | (n < COUNT_MAX ? WRITABLE : 0);
+    return (n ? READABLE : 0) | (n < COUNT_MAX ? WRITABLE : 0) | (n == UINT64_MAX ? EPOLLERR : 0);
 }
 
 static struct waitq *eventfd_queue(struct file *f)

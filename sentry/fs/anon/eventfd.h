@@ -8,6 +8,9 @@
 // flags: EFD_SEMAPHORE, EFD_NONBLOCK (others are the caller's to refuse). -ENOMEM.
 int eventfd_new(u64 count, u32 flags, struct file **ret) must_check;
 
+// Adds one, as a kernel that signals does: over the brim the counter reads as its greatest value, and as EPOLLERR.
+void eventfd_signal(struct file *f);
+
 extern const struct file_ops eventfd_file_ops;
 
 #endif

@@ -125,7 +125,7 @@ static long write_chunk(struct file *f, struct live *l, struct iovec *iov, int c
     struct gofer_node *n = gofer_node_of(i);
     u64 size = iov_size(iov, count);
     long r;
-    if (!n->super->exclusive && f->flags & O_APPEND) {
+    if (!n->super->exclusive && file_appends(f)) {
         struct statx st;
         if (gofer_backend_of(n->super)->getattr(n, &st) == 0)
             i->size = st.stx_size;
