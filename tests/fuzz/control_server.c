@@ -10,6 +10,7 @@
 #include "base/bug.h"
 #include "sentry/control/client.c"
 #include "sentry/control/control.c"
+#include "sentry/sched/doorbell.c"
 #include "tests/fuzz/fuzz.h"
 
 #define CONNECTIONS 8
@@ -24,6 +25,7 @@ struct fake_wait {
 
 static int peers[CONNECTIONS]; // the clients' ends; -1: closed
 static u32 waits_made, waits_freed;
+static s64 clock_now = NSEC_PER_SEC;
 static int null_fd; // what clients send along: their own ends would keep themselves open, for a time
 
 // ---- the kernel behind it -------------------------------------------------------------------------
@@ -103,6 +105,11 @@ void kernel_control_host_signal(int sig)
 {
 }
 
+s64 sched_now(void)
+{
+    return clock_now;
+}
+
 // ---- clients ---------------------------------------------------------------------------------------
 
 static int lowest_free(void)
@@ -179,7 +186,10 @@ static size_t act(const uint8_t *data, size_t size)
         close_peer(i);
         return 1;
     case 1:
-        read_answers(peers[i]);
+        if (data[0] & 4)
+            clock_now += FDS_KEPT / 2;
+        else
+            read_answers(peers[i]);
         return 1;
     default:
         if (size < 4)

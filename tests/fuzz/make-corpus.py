@@ -65,7 +65,7 @@ def control(type, id=1, error=0, flags=0, signal=0, pid=0, status=0, more=0, con
 
 
 def client(what, number=0, packet=b"", fds=0):
-    op = number << 4 | {"close": 0, "read": 1, "send": 2, "open": 0}[what]
+    op = number << 4 | {"close": 0, "read": 1, "send": 2, "open": 0, "later": 5}[what]
     return bytes([op]) + (struct.pack("<BH", fds, len(packet)) + packet if what == "send" else b"")
 
 
@@ -80,6 +80,7 @@ SERVER = {
     "gone": asks(control(WAIT, flags=2), control(EVENTS, 2, pid=2)) + client("close") + asks(control(STATE)),
     "fds": asks(control(FDS), control(FDS), control(CREATE), fds=3) + client("read"),
     "kept": asks(control(FDS), fds=200) + asks(control(FDS), control(EXEC), number=1, fds=7) + client("close"),
+    "stale": asks(control(FDS), fds=9) + client("later") * 2 + asks(control(STATE), number=1) + client("send", 0, b"x"),
     "many": b"".join(asks(control(STATE), number=n) for n in range(8)) + client("read", 3) + client("close", 4),
     "wrong": asks(control(READY)) + asks(b"nonsense", number=1) + asks(control(SIGNAL, signal=9, flags=1), number=2),
 }
