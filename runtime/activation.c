@@ -12,6 +12,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "runtime/spec/spec.h"
+
 static u32 inherited;
 
 void activation_begin(void)
@@ -111,27 +113,9 @@ int activation_check(s64 count, struct error *e)
 
 // ---- the environment -------------------------------------------------------------------------------
 
-static const char *const variables[] = {"LISTEN_PID=", "LISTEN_FDS=", "LISTEN_FDNAMES="};
-
-static bool is_ours(const char *entry)
-{
-    for (size_t i = 0; i < array_size(variables); i++)
-        if (!strncmp(entry, variables[i], strlen(variables[i])))
-            return true;
-    return false;
-}
-
 void activation_set_env(struct pool *pool, struct boot_process *p, u32 count)
 {
-    const char **env = pool_alloc(pool, (p->env_count + array_size(variables) + 1) * sizeof(*env));
-    const char *names = getenv("LISTEN_FDNAMES");
-    u32 n = 0;
-    for (u32 i = 0; i < p->env_count; i++)
-        if (!is_ours(p->env[i]))
-            env[n++] = p->env[i];
-    env[n++] = pool_printf(pool, "LISTEN_FDS=%u", count);
-    if (names)
-        env[n++] = pool_printf(pool, "LISTEN_FDNAMES=%s", names);
-    p->env = env;
-    p->env_count = n;
+    spec_set_env(pool, p, "LISTEN_PID", NULL);
+    spec_set_env(pool, p, "LISTEN_FDS", pool_printf(pool, "%u", count));
+    spec_set_env(pool, p, "LISTEN_FDNAMES", getenv("LISTEN_FDNAMES"));
 }

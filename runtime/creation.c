@@ -236,7 +236,7 @@ int creation_make(struct creation *c, struct error *e)
         .rootfs = c->rootfs, .root_shared = c->root_shared, .overlay = c->overlay,
         .overlay_all = c->overlay_all, .snapshot = c->snapshot, .stdio = {0, 1, 2},
         .controlling_tty = -1, .listen_fd = -1, .exit_fd = -1, .foreground = c->foreground,
-        .passed_count = c->passed_count, .listen_pid = c->listen_pid,
+        .passed_count = c->passed_count, .listen_pid = c->listen_pid, .notify = c->notify,
     };
     int r = activation_check(c->passed_count, e);
     if (r < 0)

@@ -23,7 +23,7 @@ struct creation {
     const char *snapshot;       // go on from it; NULL: start
     const char *joins;          // id of the container whose sandbox it joins; NULL: its own
     u32 passed_count;           // as in sandbox_config
-    bool listen_pid;
+    bool listen_pid, notify;
     bool foreground;            // the sandbox ends with bailey, whose terminal is the container's
     bool overlay, overlay_all;  // as in sandbox_config
     bool root_shared;

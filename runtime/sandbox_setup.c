@@ -216,7 +216,7 @@ void setup_boot(struct setup *u, const struct cgroup *cgroup)
     b->features = (c->globals->directfs ? BOOT_DIRECTFS : 0) |
                   (c->foreground ? BOOT_DIE_WITH_PARENT : 0) |
                   (c->globals->debug ? BOOT_TRAP_VIOLATION : 0) |
-                  (c->listen_pid ? BOOT_LISTEN_PID : 0);
+                  (c->listen_pid ? BOOT_LISTEN_PID : 0) | (c->notify ? BOOT_NOTIFY : 0);
     b->cgroup_path = "/";
     if (spec->resources.memory_limit > 0)
         b->memory_limit = (u64)spec->resources.memory_limit;

@@ -138,7 +138,12 @@ enum boot_strace { BOOT_STRACE_OFF, BOOT_STRACE_TEXT, BOOT_STRACE_JSON, BOOT_STR
 #define BOOT_TRAP_VIOLATION 8u  // a system call outside the jail is reported before the sentry dies
 #define BOOT_NO_REWRITE 16u     // platform: never rewrite system-call sites
 #define BOOT_LISTEN_PID 32u     // the environment gets LISTEN_PID=, the process's pid in the container
-#define BOOT_FEATURES_ALL 63u
+#define BOOT_NOTIFY 64u         // make the socket below: CONTROL_NOTIFY tells of what is said there
+#define BOOT_FEATURES_ALL 127u
+
+// Of sd_notify(3), in the container; the directory is one of the mounts.
+#define BOOT_NOTIFY_DIR "/run/notify"
+#define BOOT_NOTIFY_NAME "notify.sock"
 
 struct boot_message {
     u32 role;       // enum boot_role; 0 is encoded as BOOT_SENTRY

@@ -61,6 +61,8 @@ enum control_type {
     // put it into the container's control group first. The reply carries its host `pid`, as the sentry's PID namespace
     // numbers it, and CONTROL_SEED_NAME. It ends with this connection unless a CONTROL_CREATE took it.
     CONTROL_SEED = 18,
+    // The reply has values[0] 1 when the container has said that it is ready (BOOT_NOTIFY), 0 when it has ended before.
+    CONTROL_NOTIFY = 19,
     // The sentry's.
     CONTROL_READY = 64,  // created: init is loaded and waits (or runs, with BOOT_AUTOSTART)
     CONTROL_FAILED = 65, // it could not be: `error` and `text`; the sentry ends

@@ -8,6 +8,7 @@
 #include "runtime/activation.h"
 #include "runtime/cmd/create_options.h"
 #include "runtime/namespaces.h"
+#include "runtime/notify.h"
 #include "runtime/pod.h"
 
 static const struct option options[] = {
@@ -42,6 +43,9 @@ int create_options_load(struct creation *c, struct bundle *b, const struct creat
     int r = bundle_open(b, o->bundle, e);
     if (r < 0)
         return r;
+    c->notify = notify_wanted();
+    if (c->notify)
+        notify_configure(&b->spec);
     r = take_descriptors(c, &b->spec, o, e);
     if (!r)
         r = pod_find(c->globals->root, c->id, &b->spec, &c->joins, e);

@@ -4,6 +4,7 @@
 
 #include "runtime/cmd/create_options.h"
 #include "runtime/foreground.h"
+#include "runtime/notify.h"
 
 static const struct option options[] = {
     CREATE_OPTIONS,
@@ -21,9 +22,13 @@ static int run_detached(struct creation *c, struct error *e)
     int r = creation_make(c, e);
     if (!r)
         r = creation_start(c, e);
-    if (!r)
-        creation_detach(c);
-    return r;
+    if (r < 0)
+        return r;
+    container_unlock(&c->container);
+    if (c->notify)
+        notify_wait(&c->container);
+    creation_detach(c);
+    return 0;
 }
 
 static int run_run(const struct globals *g, char **argv, struct error *e)

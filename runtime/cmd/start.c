@@ -6,6 +6,7 @@
 #include "runtime/cmd/cmd.h"
 #include "runtime/container.h"
 #include "runtime/destroy.h"
+#include "runtime/notify.h"
 
 static int check_status(const struct container *c, struct error *e)
 {
@@ -54,6 +55,10 @@ static int start_run(const struct globals *g, char **argv, struct error *e)
     if (r < 0)
         return r;
     r = start_locked(&c, e);
+    if (!r && notify_wanted()) {
+        container_unlock(&c); // other commands may come meanwhile
+        notify_wait(&c);
+    }
     container_close(&c);
     return r;
 }

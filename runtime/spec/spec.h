@@ -100,6 +100,9 @@ int spec_check_support(const struct spec *s, struct error *e);
 
 void spec_free(struct spec *s);
 
+// Sets a variable in the environment of a process, in place of one of that name; `value` NULL removes it.
+void spec_set_env(struct pool *pool, struct boot_process *p, const char *name, const char *value);
+
 // Turns mount options ("ro", "nosuid", "mode=755") into `m`'s flags, bind, recursive and data.
 // 0, or -EINVAL for a flag that mount(8) does not know.
 int spec_mount_options(struct spec_mount *m, struct pool *pool, const char *const *options,

@@ -7,6 +7,7 @@
 #include "sentry/arena/arena.h"
 #include "sentry/boot/boot.h"
 #include "sentry/boot/mounts.h"
+#include "sentry/boot/notify.h"
 #include "sentry/boot/process.h"
 #include "sentry/fs/proc/proc.h"
 #include "sentry/kernel/container.h"
@@ -108,5 +109,7 @@ int boot_container_load(struct boot_message *m)
         r = apply_sysctls(m);
     if (!r)
         r = boot_finish_mounts(m);
+    if (!r && (m->features & BOOT_NOTIFY))
+        r = boot_notify_open(c);
     return r ? r : boot_process_load(m, c->console, true);
 }

@@ -283,6 +283,27 @@ static void serve_events(struct control_call *call, struct container *c)
     call->wait = &e->wait;
 }
 
+static enum control_progress look_notify(struct control_wait *w, struct control_message *ret)
+{
+    struct container *c = container_of(w, struct event_wait, wait)->container;
+    bool stopped = is_stopped(c); // before it is asked whether it was ready
+    ret->values[0] = __atomic_load_n(&c->ready, __ATOMIC_SEQ_CST);
+    return ret->values[0] || stopped ? CONTROL_DONE : CONTROL_NOT_YET;
+}
+
+static const struct control_wait_ops notify_ops = {look_notify, free_events, false};
+
+static void serve_notify(struct control_call *call, struct container *c)
+{
+    if (!c->notify) {
+        fail(call, -ENOENT, "container has no socket for it");
+        return;
+    }
+    serve_events(call, c);
+    if (call->wait)
+        call->wait->ops = &notify_ops;
+}
+
 // ---- the end -------------------------------------------------------------------------------------
 
 static enum control_progress look_destroy(struct control_wait *w, struct control_message *ret)
@@ -320,7 +341,7 @@ static serve_fn *const serve_fns[] = {
     [CONTROL_PAUSE] = serve_pause,     [CONTROL_RESUME] = serve_resume,
     [CONTROL_STATE] = serve_state,     [CONTROL_STATS] = serve_stats,
     [CONTROL_UPDATE] = serve_update,   [CONTROL_DESTROY] = serve_destroy,
-    [CONTROL_EVENTS] = serve_events,
+    [CONTROL_EVENTS] = serve_events,   [CONTROL_NOTIFY] = serve_notify,
 };
 
 void kernel_control_serve(struct control_call *call)

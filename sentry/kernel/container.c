@@ -12,6 +12,7 @@
 #include "sentry/kernel/siginternal.h"
 #include "sentry/mm/account.h"
 #include "sentry/platform/platform.h"
+#include "sentry/socket/socket.h"
 #include "sentry/vfs/mount.h"
 
 // ---- containers ----------------------------------------------------------------------------------
@@ -30,6 +31,8 @@ static void release_parts(struct container *c)
     struct mount_ns *mounts = c->mounts;
     struct ipc_ns *ipc = c->ipc;
     struct ns_set *ns = c->ns;
+    struct file *notify = c->notify;
+    c->notify = NULL;
     c->init = NULL;
     c->console = NULL;
     c->mounts = NULL;
@@ -38,6 +41,8 @@ static void release_parts(struct container *c)
     process_unref(init);
     ipc_ns_unref(ipc);
     ns_set_unref(ns);
+    if (notify)
+        file_unref(notify);
     mount_ns_unref(mounts);
     if (console)
         tty_unref(console);
@@ -356,6 +361,26 @@ void container_forget(struct container *c)
     platform_seed_free(c->seed);
     release_parts(c);
     container_unref(c);
+}
+
+// ---- readiness -----------------------------------------------------------------------------------
+
+// One of the lines is READY=1. Nothing else of sd_notify(3) is of interest: it would be the guest that speaks to the
+// host's service manager.
+void unix_notified(const char *text, u32 size)
+{
+    static const char ready[] = "READY=1";
+    const char *end = text + size;
+    while (text < end) {
+        const char *line = text;
+        text = memchr(line, '\n', (size_t)(end - line));
+        text = text ? text : end;
+        if ((size_t)(text - line) == sizeof(ready) - 1 && !memcmp(line, ready, sizeof(ready) - 1)) {
+            __atomic_store_n(&container_current()->ready, 1, __ATOMIC_SEQ_CST);
+            container_changed();
+        }
+        text++;
+    }
 }
 
 // ---- signals -------------------------------------------------------------------------------------

@@ -41,6 +41,8 @@ struct container {
     struct tty *console;     // of init, referenced; NULL
     struct cpu_usage dead;   // of processes that are gone
     u32 oom_kills;
+    struct file *notify;     // its socket of sd_notify(3), referenced; NULL. Set while it is being made
+    u8 ready;                // it has said so there (atomic)
 };
 
 // A container in state created, without processes: in the list, one reference for the list. It shares the namespaces of

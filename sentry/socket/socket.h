@@ -74,6 +74,14 @@ int unix_socket_new(int type, int protocol, u32 flags, struct file **ret) must_c
 int unix_socket_pair(int type, int protocol, u32 flags, struct file **ret_a,
                      struct file **ret_b) must_check;
 
+// A datagram socket becomes one that keeps nothing: what is sent to it is told at once, by unix_notified, to which the
+// sender's task is current. Before it is bound.
+void unix_make_notify(struct file *f);
+
+// What unix_make_notify's sockets are sent: `size` bytes, at most UNIX_NOTIFY_MAX, and a NUL. Implemented by kernel/.
+#define UNIX_NOTIFY_MAX 4096
+void unix_notified(const char *text, u32 size) __attribute__((weak));
+
 // AF_INET, AF_INET6, AF_NETLINK: -EPERM, -ESOCKTNOSUPPORT, -EPROTONOSUPPORT, -ENFILE.
 int inet_socket_new(int domain, int type, int protocol, u32 flags, struct file **ret) must_check;
 int netlink_socket_new(int type, int protocol, u32 flags, struct file **ret) must_check;

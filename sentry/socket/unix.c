@@ -63,6 +63,11 @@ static struct unix_sock *sock_new(u16 type)
     return s;
 }
 
+void unix_make_notify(struct file *f)
+{
+    unix_of(f)->notify = true;
+}
+
 struct unix_sock *unix_sock_ref(struct unix_sock *s)
 {
     ref_get(&s->ref);

@@ -49,6 +49,7 @@ struct unix_msg {
 struct unix_sock {
     struct ref ref;
     u16 type;
+    bool notify; // unix_make_notify; does not change once it is bound
     u16 state;  // enum unix_state; guarded by lock, read atomically
     struct mutex io_lock;
     struct mutex lock;

@@ -289,6 +289,20 @@ static void forget_peer(struct unix_sock *s, struct unix_sock *to)
     }
 }
 
+// Descriptors and the rest of a long message go unread.
+static long tell_notified(struct socket_msg *m, u64 size)
+{
+    char text[UNIX_NOTIFY_MAX + 1];
+    u64 want = min(size, (u64)UNIX_NOTIFY_MAX);
+    long n = want ? uio_get(m->u, text, want) : 0;
+    if (n < (long)want)
+        return -EFAULT;
+    text[n] = 0;
+    if (unix_notified)
+        unix_notified(text, (u32)n);
+    return (long)size;
+}
+
 static long send_record_to(struct file *f, struct unix_sock *s, struct unix_sock *to,
                            struct socket_msg *m)
 {
@@ -298,6 +312,8 @@ static long send_record_to(struct file *f, struct unix_sock *s, struct unix_sock
 
     if (size + UNIX_OVERHEAD > s->options.sndbuf)
         return -EMSGSIZE;
+    if (to->notify)
+        return tell_notified(m, size);
     int r = wait_room(s, nonblock, deadline);
     if (!r && s->type == SOCK_DGRAM)
         r = wait_target(s, to, nonblock, deadline);
