@@ -157,7 +157,7 @@ static int make_proxy(struct creation *c, struct client *k, struct error *e)
     const struct proxy proxy = {
         .container = k->id, .request = m.id, .control_fd = k->fd, .tty_fd = c->console_slave,
         .cgroup = &c->sandbox.cgroup, .namespaces_fd = host_process_open(&sandbox.process),
-        .exit_fd = container_exit_open(&c->container, e),
+        .exit_fd = container_exit_open(&c->container, e), .die_with_parent = c->foreground,
     };
     pid_t pid = proxy.exit_fd < 0 ? proxy.exit_fd : proxy_start(&proxy, e);
     if (proxy.exit_fd >= 0)

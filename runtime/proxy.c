@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -45,6 +46,8 @@ static int become(const struct start *s)
     if (r < 0)
         return r;
     setsid();
+    if (p->die_with_parent)
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (p->namespaces_fd >= 0) // clients look at /proc/PID/ns of what they are told; it runs without as well
         setns(p->namespaces_fd, CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC);
     if (chdir("/") < 0) // whatever directory bailey is in may be unmounted before the proxy ends

@@ -16,6 +16,7 @@ struct proxy {
     int tty_fd;            // the process's terminal; -1
     int exit_fd;           // file for the record of the end (wire/exit_record.h); -1
     int namespaces_fd;     // a pidfd: its mount, network, UTS and IPC namespaces are joined if that can be; -1
+    bool die_with_parent;  // the container ends with bailey
     const struct cgroup *cgroup;
 };
 

@@ -43,8 +43,6 @@ static int run_run(const struct globals *g, char **argv, struct error *e)
     r = creation_begin(&c, e);
     if (!r)
         r = create_options_load(&c, &b, &o, e);
-    if (!r && c.joins && !o.detach)
-        r = error_set(e, -ENOTSUP, "run: a container of a pod runs with --detach only");
     if (!r) {
         r = o.detach ? run_detached(&c, e) : foreground_run(&c, o.keep, e);
         bundle_close(&b);

@@ -288,8 +288,8 @@ class Terminal:
                     raise AssertionError("ended before %r; since the last match: %r" % (pattern, self.seen[self.at:][-500:]))
                 self.took(data)
 
-    def wait(self, timeout=20):
-        """The exit status, once all output has been read."""
+    def wait(self, timeout=20, alone=True):
+        """The exit status, once all output has been read; `alone`: nothing else of ours is to be left then."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             if select.select([self.fd], [], [], 0.05)[0]:
@@ -301,7 +301,8 @@ class Terminal:
             if pid:
                 os.close(self.fd)
                 _terminals.discard(self)
-                nothing_left()
+                if alone:
+                    nothing_left()
                 return os.waitstatus_to_exitcode(st)
         self.close()
         raise AssertionError("did not end; last output %r" % self.seen[-300:])
