@@ -27,6 +27,7 @@ enum ioctl_kind {
     ARP_GET,     // struct arpreq, in and out
     ARP_SET,     // ... by CAP_NET_ADMIN
     CONF,        // struct ifconf
+    BRIDGE,      // an interface's name, by CAP_NET_ADMIN
 };
 
 static const struct {
@@ -44,6 +45,7 @@ static const struct {
     {SIOCSIFBRDADDR, CONFIGURE}, {SIOCSIFNETMASK, CONFIGURE}, {SIOCSIFMTU, CONFIGURE},
     {SIOCSIFHWADDR, CONFIGURE}, {SIOCSIFTXQLEN, CONFIGURE}, {SIOCSIFNAME, CONFIGURE},
     {SIOCADDRT, ROUTE}, {SIOCDELRT, ROUTE},
+    {SIOCBRADDBR, BRIDGE}, {SIOCBRDELBR, BRIDGE},
     {SIOCGARP, ARP_GET}, {SIOCSARP, ARP_SET}, {SIOCDARP, ARP_SET},
 };
 
@@ -107,9 +109,18 @@ static long change_route(int fd, u32 cmd, u64 arg)
     return r ? r : host_ioctl(fd, cmd, &rt);
 }
 
+// A bridge by its name (brctl(8)); the device's options are netlink's.
+static long change_bridge(int fd, u32 cmd, u64 arg)
+{
+    char name[IFNAMSIZ] = "";
+    int r = copy_in(name, uaddr(arg), sizeof(name));
+    name[sizeof(name) - 1] = 0;
+    return r ? r : host_ioctl(fd, cmd, name);
+}
+
 static long do_ioctl(int fd, u8 kind, u32 cmd, u64 arg)
 {
-    if ((kind == CONFIGURE || kind == ROUTE || kind == ARP_SET) &&
+    if ((kind == CONFIGURE || kind == ROUTE || kind == ARP_SET || kind == BRIDGE) &&
         !cred_capable(cred_current(), CAP_NET_ADMIN))
         return -EPERM;
     switch (kind) {
@@ -121,6 +132,8 @@ static long do_ioctl(int fd, u8 kind, u32 cmd, u64 arg)
         return interface_list(fd, arg);
     case ROUTE:
         return change_route(fd, cmd, arg);
+    case BRIDGE:
+        return change_bridge(fd, cmd, arg);
     case ARP_GET:
     case ARP_SET:
         return pass(fd, cmd, arg, sizeof(struct arpreq), kind == ARP_GET);

@@ -6,6 +6,8 @@
 #include <net/if.h>
 #include <netinet/ip_icmp.h>
 #include <netinet/tcp.h>
+#include <linux/sockios.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 
 // ---- datagrams ----------------------------------------------------------------------------------------------
@@ -282,4 +284,25 @@ TEST(interfaces)
     lo = (struct ifreq){.ifr_name = "lo", .ifr_mtu = 1000};
     CHECK_ERR(ioctl(fd, SIOCSIFMTU, &lo), EPERM);
     CHECK_EQ(if_nametoindex("lo"), 1);
+}
+
+static void change_bridges(void *arg)
+{
+    char name[IFNAMSIZ] = "bridge-test";
+    unshare(CLONE_NEWNET); // the machine's interfaces stay as they are; a container's are its own
+    int fd = SYS(socket(AF_INET, SOCK_DGRAM, 0));
+    if (ioctl(fd, SIOCBRADDBR, name) < 0 && errno == ENOPKG)
+        t_skip("no bridges here");
+    CHECK(if_nametoindex(name) > 0);
+    CHECK_ERR(ioctl(fd, SIOCBRADDBR, name), EEXIST);
+    CHECK_ERR(ioctl(fd, SIOCBRADDBR, (void *)1), EFAULT);
+    SYS(ioctl(fd, SIOCBRDELBR, name));
+    CHECK_ERR(ioctl(fd, SIOCBRDELBR, name), ENXIO);
+    SYS(setuid(1000));
+    CHECK_ERR(ioctl(fd, SIOCBRADDBR, name), EPERM);
+}
+
+TEST(bridges)
+{
+    t_join(t_fork(change_bridges, NULL));
 }
