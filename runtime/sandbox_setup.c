@@ -20,6 +20,8 @@
 #include "runtime/mounts.h"
 #include "runtime/network.h"
 
+#define SENTRY_SCORE_MAX 500 // up to it a stub that holds most of the memory comes first
+
 // What the sentry may still do to host files that it opens itself: be root towards them.
 const u64 setup_file_caps = 1ull << CAP_CHOWN | 1ull << CAP_DAC_OVERRIDE |
                                  1ull << CAP_DAC_READ_SEARCH | 1ull << CAP_FOWNER |
@@ -196,6 +198,16 @@ static void setup_sysctls(struct setup *u)
         u->net_sysctl_count = 0; // set by who joined it
 }
 
+// The host enforces the container's memory limit, and would end a stub before the sentry.
+static bool host_kills(const struct sandbox_config *c, const struct cgroup *group)
+{
+    const struct spec *spec = c->spec;
+    // A member's stubs are not in the sentry's group. See oom_score.h for the others.
+    bool stubs_first =
+        c->joins || !spec->has_oom_score || spec->process.oom_score_adj <= SENTRY_SCORE_MAX;
+    return spec->resources.memory_limit > 0 && group->count && stubs_first;
+}
+
 void setup_boot(struct setup *u, const struct cgroup *cgroup)
 {
     const struct sandbox_config *c = u->config;
@@ -216,7 +228,8 @@ void setup_boot(struct setup *u, const struct cgroup *cgroup)
     b->features = (c->globals->directfs ? BOOT_DIRECTFS : 0) |
                   (c->foreground ? BOOT_DIE_WITH_PARENT : 0) |
                   (c->globals->debug ? BOOT_TRAP_VIOLATION : 0) |
-                  (c->listen_pid ? BOOT_LISTEN_PID : 0) | (c->notify ? BOOT_NOTIFY : 0);
+                  (c->listen_pid ? BOOT_LISTEN_PID : 0) | (c->notify ? BOOT_NOTIFY : 0) |
+                  (host_kills(c, cgroup) ? BOOT_HOST_KILLS : 0);
     b->cgroup_path = "/";
     if (spec->resources.memory_limit > 0)
         b->memory_limit = (u64)spec->resources.memory_limit;

@@ -139,7 +139,8 @@ enum boot_strace { BOOT_STRACE_OFF, BOOT_STRACE_TEXT, BOOT_STRACE_JSON, BOOT_STR
 #define BOOT_NO_REWRITE 16u     // platform: never rewrite system-call sites
 #define BOOT_LISTEN_PID 32u     // the environment gets LISTEN_PID=, the process's pid in the container
 #define BOOT_NOTIFY 64u         // make the socket below: CONTROL_NOTIFY tells of what is said there
-#define BOOT_FEATURES_ALL 127u
+#define BOOT_HOST_KILLS 128u    // the host has the container's memory limit, and stubs are whom it ends first
+#define BOOT_FEATURES_ALL 255u
 
 // Of sd_notify(3), in the container; the directory is one of the mounts.
 #define BOOT_NOTIFY_DIR "/run/notify"

@@ -114,6 +114,9 @@ int cgroup_kill(const struct cgroup *c);
 // memory; read it (any size) before the next poll. -ENOTSUP where there is no memory controller.
 int cgroup_oom_fd(const struct cgroup *c);
 
+// How many processes of the group the kernel has ended so; `absent` when it does not tell.
+u64 cgroup_oom_kills(const struct cgroup *c, u64 absent);
+
 // Removes the group and those of its parents that were made for it and are empty; its processes
 // must have ended. Releases `c`. Safe to repeat.
 void cgroup_remove(struct cgroup *c);

@@ -171,6 +171,13 @@ static int oom_fd_v2(const char *dir)
     return fd < 0 ? -errno : fd;
 }
 
+u64 cgroup_oom_kills(const struct cgroup *c, u64 absent)
+{
+    const char *dir = cgroup_dir_of(c, "memory");
+    const char *file = cgroup_has_v1(c, "memory") ? "memory.oom_control" : "memory.events";
+    return dir ? cgroup_read_key(dir, file, "oom_kill", absent) : absent;
+}
+
 int cgroup_oom_fd(const struct cgroup *c)
 {
     const char *dir = cgroup_dir_of(c, "memory");

@@ -139,31 +139,61 @@ static bool read_stream(struct client *k, const struct container *c)
     return m.more;
 }
 
+// What the host has killed in the group.
+struct host_kills {
+    int fd;    // tells that it may be about to; -1: nothing does
+    u64 count; // told of
+    int looks; // so many more, for a kill that is being told of before it is counted
+};
+
+#define LOOKS 50
+#define LOOK_MSEC 10
+
+// Version 1 tells before the kill is counted, and more often than it kills. A kernel that does not count is believed.
+static void tell_host_kills(const struct container *c, const struct cgroup *group,
+                            struct host_kills *k)
+{
+    u64 now = cgroup_oom_kills(group, k->count + 1);
+    k->looks = now > k->count ? 0 : k->looks - 1;
+    for (; k->count < now; k->count++)
+        print_event("oom", c, NULL);
+}
+
+static void hear_host(struct host_kills *k)
+{
+    u8 drain[64];
+    k->looks = LOOKS;
+    if (read(k->fd, drain, sizeof(drain)) > 0)
+        return;
+    k->fd = -1; // the group has gone
+    k->looks = 0;
+}
+
 static int stream(const struct container *c, const struct cgroup *group, int interval,
                   struct error *e)
 {
     struct client k;
-    int process = host_process_open(&c->process);
+    struct host_kills kills = {.fd = cgroup_oom_fd(group), .count = cgroup_oom_kills(group, 0)};
+    int process = host_process_open(&c->process), r = 0;
     struct pollfd fds[] = {
         {.fd = process, .events = POLLIN},
-        {.fd = cgroup_oom_fd(group), .events = POLLIN | POLLPRI},
+        {.fd = kills.fd, .events = POLLIN | POLLPRI},
         {.fd = open_stream(&k, c), .events = POLLIN},
     };
     s64 next = clock_msec() + interval;
-    u8 drain[64];
     while (process >= 0) {
         s64 left = max(next - clock_msec(), (s64)0);
-        if (poll(fds, array_size(fds), (int)left) < 0 && errno != EINTR)
+        r = poll(fds, array_size(fds), (int)(kills.looks > 0 ? min(left, (s64)LOOK_MSEC) : left));
+        if (r < 0 && errno != EINTR)
             break;
-        if (fds[1].fd >= 0 && fds[1].revents) {
-            if (read(fds[1].fd, drain, sizeof(drain)) <= 0)
-                fds[1].fd = -1; // the group has gone
-            else
-                print_event("oom", c, NULL);
-        }
-        if (fds[2].revents && !read_stream(&k, c))
+        if (r > 0 && fds[1].revents)
+            hear_host(&kills);
+        fds[1].fd = kills.fd;
+        if (kills.looks > 0)
+            tell_host_kills(c, group, &kills);
+        if (r > 0 && fds[2].revents && !read_stream(&k, c))
             fds[2].fd = -1;
-        if (fds[0].revents)
+        if (r > 0 && fds[0].revents)
             break;
         if (clock_msec() >= next) {
             print_stats(c, group);

@@ -62,6 +62,7 @@ int boot_container_new(const struct boot_message *m, struct task **ret)
         set_names(c->uts, m);
     if (m->pids_limit)
         c->task_limit = (u32)min(m->pids_limit, (u64)the_kernel->pid_max);
+    c->host_kills = m->features & BOOT_HOST_KILLS;
     if (!c->first)
         boot_set_memory(c, m->memory_limit);
     r = set_id_map(&c->uid_map, m->uid_maps, m->uid_map_count);

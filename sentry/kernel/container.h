@@ -26,6 +26,7 @@ struct container {
     u32 task_limit;          // new tasks beyond it meet EAGAIN (atomic)
     struct account *memory;  // what its guests hold (mm/account.h); referenced. The first's has no limit: it is the sandbox's
     struct oom_state oom;    // oom.c's
+    bool host_kills;         // BOOT_HOST_KILLS
     struct cpu_limits cpu;   // count 0: the sandbox's
     u32 seed;                // of this process: what its address spaces come of (platform.h); set while it is made, owned
 

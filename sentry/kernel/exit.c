@@ -12,6 +12,7 @@
 #include "sentry/kernel/clock.h"
 #include "sentry/kernel/container.h"
 #include "sentry/kernel/futex.h"
+#include "sentry/kernel/oom.h"
 #include "sentry/kernel/posix_timer.h"
 #include "sentry/kernel/session.h"
 #include "sentry/kernel/siginternal.h"
@@ -222,6 +223,8 @@ static void release_parts(struct task *t)
 
     struct mm_counters c = {0};
 
+    if (unlikely(__atomic_load_n(&p->oom_room, __ATOMIC_RELAXED)))
+        oom_task_exits(t);
     task_release_memory(t, mm);
     if (mm)
         mm_get_counters(mm, &c);

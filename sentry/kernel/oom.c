@@ -17,6 +17,8 @@
 #define PATIENCE (500 * 1000000ll)  // ... and this long it may take to give its memory back
 #define WATCH_MIN (256u << 10)      // growth that is not looked at at once
 #define ADJ_NEVER (-1000)
+#define SLACK_MIN (1ull << 20)  // that the host may be behind our count by
+#define SLACK_MAX (32ull << 20) // ... where the sentry, which touches pages too, is in another group
 
 // ---- who -----------------------------------------------------------------------------------------
 
@@ -31,63 +33,103 @@ static struct mm *mm_of(struct process *p)
     return mm;
 }
 
-// Pages in use, and so many thousandths of all memory more or less; negative: spare it.
-static s64 badness(struct process *p, u64 limit)
+struct size {
+    s64 points; // pages in use, and so many thousandths of all memory more or less; negative: spare it
+    u64 host;   // what the host may think it has, at the most
+};
+
+static struct size measure(struct process *p, u64 limit)
 {
     struct mm_counters c;
     s64 adj = __atomic_load_n(&p->oom_score_adj, __ATOMIC_RELAXED);
-    struct mm *mm = adj == ADJ_NEVER ? NULL : mm_of(p);
+    struct mm *mm = p->zombie ? NULL : mm_of(p);
     if (!mm)
-        return -1;
+        return (struct size){-1, 0};
     mm_get_counters(mm, &c);
     mm_unref(mm);
     s64 points = (s64)(c.rss_anon + c.rss_shmem) + adj * (s64)(limit / 1000);
-    return max(points, (s64)1);
+    return (struct size){adj == ADJ_NEVER ? -1 : max(points, (s64)1), c.rss};
 }
 
-// The worst process of a container (NULL: of any), referenced; NULL when there is none, or (*ret_goes) one is on its way.
-static struct process *choose(const struct container *c, u64 limit, bool *ret_goes)
+struct choice {
+    struct process *worst; // referenced; NULL: there is none
+    struct size size;
+    u64 other;             // the greatest of the others, as the host may see it
+    bool one_goes;         // one is on its way out already
+};
+
+// The worst process of a container (NULL: of any).
+static void choose(const struct container *c, u64 limit, struct choice *ret)
 {
-    struct process *p, *worst = NULL;
-    s64 most = 0;
-    *ret_goes = false;
+    struct process *p;
+    *ret = (struct choice){0};
     for (s32 nr = 0; (p = process_next_root(nr)); process_unref(p)) {
         nr = p->pid->root_nr + 1;
         if (c && p->container != c)
             continue;
-        *ret_goes |= p->group_exit && !p->zombie;
-        s64 points = p->zombie ? -1 : badness(p, limit);
-        if (points <= most)
+        ret->one_goes |= p->group_exit && !p->zombie;
+        struct size size = measure(p, limit);
+        bool worse = size.points > ret->size.points;
+        ret->other = max(ret->other, worse ? ret->size.host : size.host);
+        if (!worse)
             continue;
-        most = points;
-        process_unref(worst);
-        worst = process_ref(p);
+        ret->size = size;
+        process_unref(ret->worst);
+        ret->worst = process_ref(p);
     }
-    if (!*ret_goes)
-        return worst;
-    process_unref(worst);
-    return NULL;
+}
+
+static void count_kill(struct container *c)
+{
+    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
+    c->oom_kills++;
+    mutex_unlock(&the_kernel->tasks_lock);
+    container_changed();
+}
+
+// How much more the process should take for the host to end it; 0: it should not. The host ends the one that is the largest
+// to it: that has to be the same.
+static u64 room_for_host(const struct container *of, const struct choice *o, u64 limit, u64 used)
+{
+    const struct container *c = o->worst->container;
+    // The limit of the sandbox is that of the control group where its first container is.
+    bool same_group = of ? c->seed != 0 : c->first;
+    u64 slack = of ? min(limit / 8, (u64)SLACK_MAX) : SLACK_MIN;
+    if (!c->host_kills || !same_group || o->size.host / 2 < o->other)
+        return 0;
+    return (limit > used ? limit - used : 0) + slack;
 }
 
 enum outcome { KILLED, ONE_GOES, NOBODY };
 
 static enum outcome kill_one(const struct container *of, u64 limit, u64 used)
 {
-    bool goes;
-    struct process *p = choose(of, limit, &goes);
-    struct container *c = p ? p->container : NULL;
-    if (!p)
-        return goes ? ONE_GOES : NOBODY;
+    struct choice o;
+    choose(of, limit, &o);
+    struct process *p = o.worst;
+    if (!p || o.one_goes) {
+        process_unref(p);
+        return o.one_goes ? ONE_GOES : NOBODY;
+    }
     log_warn("out of memory (%llu of %llu KiB): process %d of %s is killed",
-             (unsigned long long)used >> 10, (unsigned long long)limit >> 10, p->tgid, c->id);
+             (unsigned long long)used >> 10, (unsigned long long)limit >> 10, p->tgid,
+             p->container->id);
+    u64 room = room_for_host(of, &o, limit, used);
+    __atomic_store_n(&p->oom_room, room, __ATOMIC_SEQ_CST);
     process_exit_group(p, SIGKILL);
-    mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
-    c->oom_kills++;
-    mutex_unlock(&the_kernel->tasks_lock);
+    if (!room)
+        count_kill(p->container);
     containers_start_killed();
-    container_changed();
     process_unref(p);
     return KILLED;
+}
+
+void oom_task_exits(struct task *t)
+{
+    struct process *p = t->process;
+    u64 room = __atomic_exchange_n(&p->oom_room, 0, __ATOMIC_SEQ_CST);
+    if (room && (!t->mm || !t->thread || !mm_fill(t->mm, room)))
+        count_kill(p->container);
 }
 
 // ---- when ----------------------------------------------------------------------------------------

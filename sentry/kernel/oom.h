@@ -11,4 +11,10 @@ void oom_init(void);
 // A limit has been set, changed or taken away, or tasks begin to run.
 void oom_watch(void);
 
+// A task of a process that was killed for want of memory ends; it has its address space still. Where the host has the same
+// limit, the first of them is led into it: the host ends the stub, counts that, and tells those who watch over the limit. Where it
+// does not, the sandbox tells of the kill.
+struct task;
+void oom_task_exits(struct task *t);
+
 #endif

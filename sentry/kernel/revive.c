@@ -65,6 +65,7 @@ int kernel_revive(void)
     struct container *c;
     list_for_each(c, &k->containers, node) {
         c->parked = c->waiting ? 1 : 0;
+        c->host_kills = false;
         c->seed = 0; // all are in the control group of the sandbox now
         k->parked += c->parked;
     }

@@ -266,6 +266,7 @@ struct process {
     s32 posix_timer_next;
     u32 posix_timer_count;
     s32 oom_score_adj;
+    u64 oom_room;                  // killed for want of memory: for oom_task_exits (atomic)
     s64 start_time;
     u8 membarrier;                 // registered commands
     u8 shares_mm;                  // another process may use its address space (vfork)

@@ -221,6 +221,41 @@ void mm_unref(struct mm *mm)
         destroy(mm);
 }
 
+// --- The end for want of memory ------------------------------------------------------------------
+
+#define FILL_PIECE (1ull << 20) // of the file, mapped again and again
+#define FILL_PIECES 4           // at a time
+
+static int fill_some(struct mm *mm, u64 addr, u32 pieces, int slot)
+{
+    int err = 0;
+    for (u32 i = 0; i < pieces && !err; i++)
+        err = platform_as_fill(mm->as, addr + i * FILL_PIECE, FILL_PIECE, slot);
+    return err ? err : platform_as_commit(mm->as, current_thread);
+}
+
+bool mm_fill(struct mm *mm, u64 bytes)
+{
+    mm_lock(mm);
+    u64 pieces = (bytes + FILL_PIECE - 1) / FILL_PIECE;
+    u64 addr = pieces ? vma_find_gap(mm, pieces * FILL_PIECE, mm->mmap_base) : 0;
+    int err = !addr ? -ENOMEM : platform_as_commit(mm->as, current_thread);
+    if (!err)
+        err = backing_current(mm);
+    int slot = err ? err : backing_slot(mm, mm->cur, true);
+    // What the host does to it shows as a stub that is no longer there.
+    for (u64 done = 0; slot >= 0 && !err && done < pieces; done += FILL_PIECES) {
+        err = fill_some(mm, addr + done * FILL_PIECE, (u32)min(pieces - done, (u64)FILL_PIECES),
+                        slot);
+        if (err == -ESRCH) {
+            mm_unlock(mm);
+            return true;
+        }
+    }
+    mm_unlock(mm);
+    return false;
+}
+
 // --- Fork --------------------------------------------------------------------------------------
 
 static u64 pages_of(struct mm *mm, const struct backing *b)

@@ -63,6 +63,11 @@ int mm_revive(struct mm *mm, u32 *ret_thread) must_check;
 struct mm *mm_ref(struct mm *mm);
 void mm_unref(struct mm *mm); // NULL is allowed
 
+// For a process that ends for want of memory: takes up to `bytes` more of the host's memory, until the host ends the stub for
+// that: true. So the host has counted the kill, and what it watches over its limits for can tell. By a task of the
+// address space.
+bool mm_fill(struct mm *mm, u64 bytes) must_check;
+
 u32 mm_as(const struct mm *mm);
 
 // A debugger looks at the text from now on: system-call sites are no longer rewritten. Any thread.

@@ -164,6 +164,17 @@ int platform_as_map(u32 as, u64 addr, u64 size, u32 prot, int slot, u64 off, boo
                         });
 }
 
+int platform_as_fill(u32 as, u64 addr, u64 size, int slot)
+{
+    if (!range_ok(addr, size))
+        return -EINVAL;
+    if (slot < PLATFORM_SLOT_FIRST || slot >= PLATFORM_SLOT_MAX)
+        return -EBADF;
+    return op_queue(as, &(struct stub_op){.kind = OP_MAP, .slot = slot, .addr = addr, .size = size,
+                                          .prot = PROT_READ | PROT_WRITE,
+                                          .flags = MAP_PRIVATE | MAP_POPULATE});
+}
+
 int platform_as_unmap(u32 as, u64 addr, u64 size)
 {
     if (!range_ok(addr, size))

@@ -103,6 +103,8 @@ int platform_as_set_name(u32 as, const char *name) must_check;
 // Neighbouring maps of neighbouring ranges are merged while queued.
 int platform_as_map(u32 as, u64 addr, u64 size, u32 prot, int slot, u64 off,
                     bool is_private) must_check;
+// Maps the first bytes of the file at `slot` privately and writes to each page, in the host's memory.
+int platform_as_fill(u32 as, u64 addr, u64 size, int slot) must_check;
 int platform_as_unmap(u32 as, u64 addr, u64 size) must_check;
 int platform_as_protect(u32 as, u64 addr, u64 size, u32 prot) must_check;
 // mremap(2): moves mappings to `new_addr`, unmapping what was there. The two ranges do not overlap.
