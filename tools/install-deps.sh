@@ -9,7 +9,7 @@ build_packages="build-essential meson ninja-build pkg-config python3 git libjson
 # Without these, what needs them is left out (meson says so) or its tests are skipped.
 build_optional="libsystemd-dev"
 test_optional="systemd dbus"
-test_packages="busybox-static debootstrap strace runc crun valgrind podman docker.io containerd containernetworking-plugins iptables catatonit iproute2"
+test_packages="bubblewrap busybox-static debootstrap strace runc crun valgrind podman docker.io containerd containernetworking-plugins iptables catatonit iproute2"
 
 packages=$build_packages optional=$build_optional
 [ "$1" = test ] && packages="$packages $test_packages" optional="$optional $test_optional"
