@@ -51,6 +51,7 @@ enum arena_slot {
     ARENA_SLOT_GOFER,
     ARENA_SLOT_NETDIR,
     ARENA_SLOT_NS,
+    ARENA_SLOT_AIO,
     ARENA_SLOTS = 32
 };
 void **arena_slot(enum arena_slot slot);

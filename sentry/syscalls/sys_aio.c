@@ -17,7 +17,7 @@
 #include "sentry/syscalls/sys_kernel.h"
 #include "sentry/vfs/fdtable.h"
 
-#define EVENTS_MAX 0x10000 // fs.aio-max-nr
+#define EVENTS_MAX 0x10000 // fs.aio-max-nr, of all contexts together
 #define CONTEXTS_MAX 256
 #define READABLE 1u
 #define IO_SIZE_MAX 0x7ffff000ull
@@ -59,10 +59,22 @@ static struct aio_table *table_of(struct task *t, bool make)
     return none;
 }
 
+// How many events all contexts may hold (atomic); NULL when there is no memory.
+static u32 *events_total(void)
+{
+    return arena_slot_get(ARENA_SLOT_AIO, sizeof(u32));
+}
+
+static void context_free(struct aio_context *c)
+{
+    __atomic_fetch_sub(events_total(), c->limit, __ATOMIC_RELAXED);
+    arena_free(c);
+}
+
 static void context_unref(struct aio_context *c)
 {
     if (ref_put(&c->ref))
-        arena_free(c);
+        context_free(c);
 }
 
 // A reference; NULL.
@@ -108,15 +120,25 @@ void aio_process_end(struct process *p)
     arena_free(table);
 }
 
-static struct aio_context *context_new(struct aio_table *table, u32 limit)
+static int context_new(u32 limit, struct aio_context **ret)
 {
+    u32 *total = events_total();
+    if (!total)
+        return -ENOMEM;
+    if (__atomic_add_fetch(total, limit, __ATOMIC_RELAXED) > EVENTS_MAX) {
+        __atomic_fetch_sub(total, limit, __ATOMIC_RELAXED);
+        return -EAGAIN;
+    }
     struct aio_context *c = arena_alloc(sizeof(*c) + limit * sizeof(c->events[0]));
-    if (!c)
-        return NULL;
+    if (!c) {
+        __atomic_fetch_sub(total, limit, __ATOMIC_RELAXED);
+        return -ENOMEM;
+    }
     ref_init(&c->ref);
     waitq_init(&c->queue);
     c->limit = limit;
-    return c;
+    *ret = c;
+    return 0;
 }
 
 long sys_io_setup(struct task *t, const u64 a[6])
@@ -130,9 +152,10 @@ long sys_io_setup(struct task *t, const u64 a[6])
     if (limit > EVENTS_MAX)
         return -EAGAIN;
     struct aio_table *table = table_of(t, true);
-    struct aio_context *c = table ? context_new(table, limit) : NULL;
-    if (!c)
-        return -ENOMEM;
+    struct aio_context *c;
+    int made = table ? context_new(limit, &c) : -ENOMEM;
+    if (made)
+        return made;
     s64 page = mm_mmap(t->mm, 0, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
                        NULL, 0);
     long r = page < 0 ? (long)page : put_u64(uaddr(a[1]), (u64)page);

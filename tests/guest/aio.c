@@ -95,6 +95,28 @@ TEST(what_is_refused)
     CHECK_ERR(syscall(SYS_io_cancel, ctx, &cb, &ev), EINVAL);
 }
 
+// fs.aio-max-nr is for all contexts together; those of a process that has ended count no more.
+TEST(events_of_all_contexts)
+{
+    aio_context_t ctx[4] = {0};
+    char text[32];
+    t_read_file("/proc/sys/fs/aio-max-nr", text, sizeof text);
+    unsigned half = (unsigned)atoi(text) / 2 + 1;
+    for (int i = 0; i < 3; i++) {
+        pid_t pid = SYS(fork());
+        if (!pid) {
+            ctx[0] = setup(half);
+            CHECK_ERR(syscall(SYS_io_setup, half, &ctx[1]), EAGAIN);
+            _exit(0);
+        }
+        t_join(pid);
+    }
+    ctx[0] = setup(half);
+    CHECK_ERR(syscall(SYS_io_setup, half, &ctx[1]), EAGAIN);
+    SYS(syscall(SYS_io_destroy, ctx[0]));
+    SYS(syscall(SYS_io_setup, half, &ctx[1]));
+}
+
 TEST(several_at_once_and_eventfd)
 {
     enum { COUNT = 20 };
