@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A systemd of its own for tests: the real one, as the first process of new PID, mount, cgroup, network, UTS and IPC
-namespaces. It sees the host's files read-only (but for the test's directory), units of ours alone, and the control groups
+namespaces. It sees the host's files read-only (but for the test's directory, /tmp and /var/tmp), units of ours alone, and the control groups
 below one that is made for it, as a host with version 1 (or hybrid) or with version 2 alone."""
 import os, shutil, signal, subprocess, tempfile, time
 from it import WORK, Skip
@@ -39,7 +39,9 @@ INSIDE = r"""
 set -e
 mount --make-rprivate /
 mount -t proc proc /proc
-mount --bind "$1" "$1"
+for d in /tmp /var/tmp "$1"; do
+    mount --bind $d $d
+done
 mount -o remount,ro,bind /
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/dbus /run/lock
@@ -59,6 +61,19 @@ fi
 [ ! -d /etc/systemd ] || mount --bind $work/empty /etc/systemd
 exec env -i container=bailey-test PATH=$PATH SYSTEMD_UNIT_PATH=/run/systemd/system.control:/run/systemd/transient:$work/units SYSTEMD_GENERATOR_PATH=$work/empty \
     SYSTEMD_ENVIRONMENT_GENERATOR_PATH=$work/empty $SYSTEMD --system --unit=test.target --log-target=null --show-status=no
+"""
+
+# Puts itself into a group of that host's, and goes on as what follows the names of the hierarchies. systemd removes what is empty.
+ENTER = """
+while [ "$1" != -- ]; do
+    tries=50
+    until mkdir -p $1$0/commands && echo 0 2>/dev/null >$1$0/commands/cgroup.procs || [ $tries = 0 ]; do
+        tries=$((tries - 1))
+    done 2>/dev/null
+    shift
+done
+shift
+exec "$@"
 """
 
 
@@ -105,17 +120,14 @@ class Host:
         self.dirs = {path: path + self.group for path, _ in self.mounts}
         if only_v2 and not v2:
             raise Skip("no version 2 here")
-        for path in self.dirs.values():
-            os.makedirs(path + "/commands", exist_ok=True)
-            for d, parent in ((path, os.path.dirname(path)), (path + "/commands", path)):
-                for name in ("cpuset.cpus", "cpuset.mems"):
-                    if os.path.exists(os.path.join(d, name)) and os.path.exists(os.path.join(d, "tasks")):
-                        with open(os.path.join(parent, name)) as f, open(os.path.join(d, name), "w") as g:
-                            g.write(f.read())
+        try:
+            self.make_groups()
+        except OSError as e:
+            raise Skip("no control groups may be made here: %s" % e)
         args = [a for m in self.mounts for a in m]
         self.p = subprocess.Popen(["unshare", "-m", "-p", "-f", "-u", "-i", "-n", "-C", "--kill-child", "sh", "-c", INSIDE, "sh", WORK,
                                    str(int(only_v2))] + args, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                  stderr=subprocess.PIPE, start_new_session=True, preexec_fn=lambda: self.enter(""),
+                                  stderr=subprocess.PIPE, start_new_session=True, preexec_fn=self.enter,
                                   env=dict(os.environ, SYSTEMD=systemd, work=self.work))
         self.pid = None
         try:
@@ -124,10 +136,18 @@ class Host:
             self.close()
             raise
 
-    def enter(self, below):
+    def make_groups(self):
         for path in self.dirs.values():
-            os.makedirs(path + below, exist_ok=True)  # systemd removes what is empty when it begins
-            with open(path + below + "/cgroup.procs", "w") as f:
+            os.makedirs(path + "/commands", exist_ok=True)
+            for d, parent in ((path, os.path.dirname(path)), (path + "/commands", path)):
+                for name in ("cpuset.cpus", "cpuset.mems"):
+                    if os.path.exists(os.path.join(d, name)) and os.path.exists(os.path.join(d, "tasks")):
+                        with open(os.path.join(parent, name)) as f, open(os.path.join(d, name), "w") as g:
+                            g.write(f.read())
+
+    def enter(self):
+        for path in self.dirs.values():
+            with open(path + "/cgroup.procs", "w") as f:
                 f.write("0")
 
     def wait(self):
@@ -147,12 +167,13 @@ class Host:
         raise Skip("systemd does not come up here")
 
     def command(self, *args):
-        return ["nsenter", "-t", str(self.pid), "-m", "-p", "-u", "-i", "-n", "-C", "--"] + list(args)
+        """The command line that runs one on that host."""
+        return (["sh", "-c", ENTER, self.group] + list(self.dirs) +
+                ["--", "nsenter", "-t", str(self.pid), "-m", "-p", "-u", "-i", "-n", "-C", "--"] + list(args))
 
     def run(self, *args, **more):
         """Runs a command on that host."""
-        keywords = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                        preexec_fn=lambda: self.enter("/commands"))
+        keywords = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         keywords.update(more)
         return subprocess.run(self.command(*args), **keywords)
 
