@@ -42,9 +42,11 @@ def make_layer(directory):
 
 
 class Engine:
-    """A client, by its common arguments, and the daemon behind it, if there is one."""
+    """A client, by its common arguments, and the daemon behind it, if there is one. `wrap` makes a command line one that runs
+    elsewhere."""
 
-    def __init__(self, directory, client, daemon=None, env=None):
+    def __init__(self, directory, client, daemon=None, env=None, wrap=list):
+        client, daemon = wrap(client), daemon and wrap(daemon)
         self.dir, self.client, self.env = directory, client, dict(os.environ, **(env or {}))
         self.process = self.groups = None
         if daemon:
@@ -89,41 +91,41 @@ class Engine:
             os.rmdir(group)
 
 
-def containerd(directory, runtime):
+def containerd(directory, runtime, env=None, wrap=list):
     with open(os.path.join(directory, "config.toml"), "w") as f:
         f.write('version = 2\nroot = "%(d)s/root"\nstate = "%(d)s/state"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
                 '[grpc]\naddress = "%(d)s/sock"\n[ttrpc]\naddress = "%(d)s/ttrpc"\n'
                 '[plugins."io.containerd.internal.v1.opt"]\npath = "%(d)s/opt"\n' % {"d": directory})
     namespace = "clients%d" % os.getpid()  # is part of the control groups' names
-    e = Engine(directory, ["ctr", "-a", directory + "/sock", "-n", namespace], ["containerd", "--config", directory + "/config.toml"])
+    e = Engine(directory, ["ctr", "-a", directory + "/sock", "-n", namespace], ["containerd", "--config", directory + "/config.toml"], env, wrap)
     e.groups = namespace
     e.run_options = ["--runtime", "io.containerd.runc.v2", "--runc-binary", runtime, "--runc-root", directory + "/rt"]
     e.await_answer("version")
     return e
 
 
-def podman(directory, runtime):
+def podman(directory, runtime, cgroups="cgroupfs", wrap=list):
     conf = os.path.join(directory, "containers.conf")
     backend = "netavark" if os.path.exists("/usr/lib/podman/netavark") else "cni" # podman 5 has no cni any more
     with open(conf, "w") as f:
-        f.write('[containers]\ndefault_ulimits = ["nofile=1024:1024","nproc=1024:1024"]\n'
-                '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\ninfra_image = "%s"\n'
-                '[network]\nnetwork_backend = "%s"\ncni_plugin_dirs = ["%s"]\n' % (PAUSE, backend, CNI))
+        f.write('[containers]\ndefault_ulimits = ["nofile=1024:1024","nproc=1024:1024"]\nlog_driver = "k8s-file"\n'
+                '[engine]\ncgroup_manager = "%s"\nevents_logger = "file"\ninfra_image = "%s"\n'
+                '[network]\nnetwork_backend = "%s"\ncni_plugin_dirs = ["%s"]\n' % (cgroups, PAUSE, backend, CNI))
     args = ["podman"]
     for option, name in (("--root", "root"), ("--runroot", "run"), ("--tmpdir", "tmp"), ("--network-config-dir", "net"), ("--volumepath", "vol")):
         args += [option, os.path.join(directory, name)]
-    return Engine(directory, args + ["--storage-driver", "overlay", "--runtime", runtime], env={"CONTAINERS_CONF": conf})
+    return Engine(directory, args + ["--storage-driver", "overlay", "--runtime", runtime], env={"CONTAINERS_CONF": conf}, wrap=wrap)
 
 
-def docker(directory, runtime):
-    """`runtime`: a path, or several by name."""
+def docker(directory, runtime, cgroups="cgroupfs", wrap=list, more={}):
+    """`runtime`: a path, or several by name. `more` settings of the daemon go over ours."""
     runtimes = runtime if isinstance(runtime, dict) else {"tested": runtime}
     sock = "unix://%s/sock" % directory
     with open(os.path.join(directory, "daemon.json"), "w") as f:
-        json.dump({"data-root": directory + "/data", "exec-root": directory + "/exec", "pidfile": directory + "/pid", "hosts": [sock],
-                   "storage-driver": "overlay2", "bip": "10.79.0.1/24", "exec-opts": ["native.cgroupdriver=cgroupfs"],
+        json.dump(dict({"data-root": directory + "/data", "exec-root": directory + "/exec", "pidfile": directory + "/pid", "hosts": [sock],
+                   "storage-driver": "overlay2", "bip": "10.79.0.1/24", "exec-opts": ["native.cgroupdriver=" + cgroups],
                    "runtimes": {n: {"path": p} for n, p in runtimes.items() if n != "runc"},
-                   "default-runtime": next((n for n in runtimes if n != "runc"), "runc")}, f)
-    e = Engine(directory, ["docker"], ["dockerd", "--config-file", directory + "/daemon.json"], env={"DOCKER_HOST": sock})
+                   "default-runtime": next((n for n in runtimes if n != "runc"), "runc")}, **more), f)
+    e = Engine(directory, ["docker"], ["dockerd", "--config-file", directory + "/daemon.json"], env={"DOCKER_HOST": sock}, wrap=wrap)
     e.await_answer("info")
     return e

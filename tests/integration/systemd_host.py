@@ -39,6 +39,13 @@ INSIDE = r"""
 set -e
 mount --make-rprivate /
 mount -t proc proc /proc
+# Others' mounts of control groups would be found by who looks for the first.
+while read -r source path kind rest; do
+    case $kind:$path in
+    cgroup*:/sys/fs/cgroup*) ;;
+    cgroup*) umount -l "$path" || : ;;
+    esac
+done </proc/self/mounts
 for d in /tmp /var/tmp "$1"; do
     mount --bind $d $d
 done
