@@ -223,7 +223,7 @@ static int announce(struct creation *c, struct error *e)
 int creation_begin(struct creation *c, struct error *e)
 {
     c->console = (struct console){.fd = -1};
-    c->console_slave = c->listen_fd = -1;
+    c->console_slave = c->listen_fd = c->notify_fd = -1;
     c->sandbox = (struct sandbox){.control_fd = -1, .sentry.pidfd = -1, .gofer.pidfd = -1};
     int r = rootless_enter(e);
     return r < 0 ? r : sandbox_begin(&c->sandbox, c->globals->directfs, e);
@@ -236,7 +236,8 @@ int creation_make(struct creation *c, struct error *e)
         .rootfs = c->rootfs, .root_shared = c->root_shared, .overlay = c->overlay,
         .overlay_all = c->overlay_all, .snapshot = c->snapshot, .stdio = {0, 1, 2},
         .controlling_tty = -1, .listen_fd = -1, .exit_fd = -1, .foreground = c->foreground,
-        .passed_count = c->passed_count, .listen_pid = c->listen_pid, .notify = c->notify,
+        .passed_count = c->passed_count, .listen_pid = c->listen_pid,
+        .notify = c->notify, .notify_fd = c->notify_fd, .notify_path = c->notify_path,
     };
     int r = activation_check(c->passed_count, e);
     if (r < 0)

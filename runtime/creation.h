@@ -24,6 +24,8 @@ struct creation {
     const char *joins;          // id of the container whose sandbox it joins; NULL: its own
     u32 passed_count;           // as in sandbox_config
     bool listen_pid, notify;
+    int notify_fd;
+    const char *notify_path;
     bool foreground;            // the sandbox ends with bailey, whose terminal is the container's
     bool overlay, overlay_all;  // as in sandbox_config
     bool root_shared;

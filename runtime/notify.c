@@ -3,13 +3,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "runtime/log.h"
@@ -66,10 +71,9 @@ static int wait_for(int fd, short events, int seconds)
     return n < 0 ? -errno : n ? 0 : -ETIMEDOUT;
 }
 
-static int connect_host(void)
+static int connect_to(const char *name)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
-    const char *name = host_name();
     size_t size = strlen(name);
     if (size >= sizeof(a.sun_path))
         return -ENAMETOOLONG;
@@ -125,7 +129,7 @@ static void barrier(int host)
 static void tell_ready(pid_t pid)
 {
     char main_pid[32];
-    int host = connect_host();
+    int host = connect_to(host_name());
     int r = host < 0 ? host : say(host, "READY=1\n", -1);
     if (!r && pid) {
         snprintf(main_pid, sizeof(main_pid), "MAINPID=%d\n", pid);
@@ -156,4 +160,99 @@ void notify_wait(const struct container *c)
     notify_ask(&k, c);
     if (k.fd >= 0)
         notify_pass_on(&k, c->process.pid);
+}
+
+// ---- one that is mounted -----------------------------------------------------------------------------
+
+// In a child: it leaves bailey's network namespace, where the socket could be given the names of others.
+static void connect_elsewhere(int answer, const char *name)
+{
+    int fd = unshare(CLONE_NEWNET) < 0 ? -errno : connect_to(name);
+    _exit(fd >= 0 && say(answer, "x", fd) == 0 ? 0 : 1);
+}
+
+static int receive_fd(int from)
+{
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control;
+    char byte;
+    struct iovec iov = {&byte, 1};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space,
+                       .msg_controllen = sizeof(control.space)};
+    int fd;
+    if (recvmsg(from, &m, MSG_CMSG_CLOEXEC) <= 0 || m.msg_controllen < CMSG_LEN(sizeof(fd)))
+        return -ECONNREFUSED;
+    memcpy(&fd, CMSG_DATA(&control.header), sizeof(fd));
+    return fd;
+}
+
+static int connect_apart(const char *name)
+{
+    int ends[2], fd = -ECHILD;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+        return -errno;
+    pid_t pid = fork();
+    if (pid == 0)
+        connect_elsewhere(ends[1], name);
+    close(ends[1]);
+    if (pid > 0) {
+        fd = receive_fd(ends[0]);
+        waitpid(pid, NULL, 0);
+    }
+    close(ends[0]);
+    return fd;
+}
+
+// The mount that a path is in, if it is a bind mount: the last one that covers it.
+static const struct spec_mount *bind_of(const struct spec *s, const char *path, const char **ret_rest)
+{
+    for (u32 i = s->mount_count; i > 0; i--) {
+        const struct spec_mount *m = &s->mounts[i - 1];
+        size_t size = strlen(m->destination);
+        if (strncmp(path, m->destination, size) || (path[size] && path[size] != '/'))
+            continue;
+        *ret_rest = path + size + (path[size] == '/');
+        return m->bind ? m : NULL;
+    }
+    return NULL;
+}
+
+// An O_PATH descriptor of a socket in a mount, through no link: others may have made what lies there.
+static int open_socket(struct spec *s, const struct spec_mount *m, const char *rest, const char *bundle)
+{
+    const struct open_how how = {.flags = O_PATH | O_CLOEXEC | O_NOFOLLOW,
+                                 .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS};
+    const char *source = m->source[0] == '/' ? m->source : pool_printf(&s->pool, "%s/%s", bundle, m->source);
+    struct stat st;
+    int dir = open(source, O_PATH | O_CLOEXEC);
+    int fd = dir < 0 || !*rest ? dir : (int)syscall(SYS_openat2, dir, rest, &how, sizeof(how));
+    if (dir >= 0 && fd != dir)
+        close(dir);
+    if (fd >= 0 && (fstat(fd, &st) < 0 || !S_ISSOCK(st.st_mode))) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+int notify_connect_mounted(struct spec *s, const char *bundle, const char **ret_path)
+{
+    const char *path = NULL, *rest, *prefix = "NOTIFY_SOCKET=/";
+    char name[64];
+    for (u32 i = 0; i < s->process.env_count; i++)
+        if (!strncmp(s->process.env[i], prefix, strlen(prefix)))
+            path = spec_clean_path(&s->pool, s->process.env[i] + strlen(prefix) - 1);
+    const struct spec_mount *m = path ? bind_of(s, path, &rest) : NULL;
+    int socket = m ? open_socket(s, m, rest, bundle) : -1;
+    if (socket < 0)
+        return -1;
+    snprintf(name, sizeof(name), "/proc/self/fd/%d", socket);
+    int fd = connect_apart(name);
+    close(socket);
+    if (fd < 0)
+        rlog(RLOG_WARN, "NOTIFY_SOCKET %s: no connection to the socket that is mounted there", path);
+    *ret_path = path;
+    return max(fd, -1);
 }

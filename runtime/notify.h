@@ -15,6 +15,11 @@ bool notify_wanted(void);
 // Adds the socket's mount and variable to a configuration; the sentry makes the socket (BOOT_NOTIFY).
 void notify_configure(struct spec *s);
 
+// For a container whose own NOTIFY_SOCKET names a unix socket in one of its bind mounts, as podman's: a datagram socket
+// connected to it, which reaches no other (it is in a network namespace without any), and its path in the container;
+// both are what the boot message has. -1: there is none. Failures are logged.
+int notify_connect_mounted(struct spec *s, const char *bundle, const char **ret_path);
+
 // Asks to be told when the container is ready. *k is connected then (fd -1: there is nothing to wait for).
 void notify_ask(struct client *k, const struct container *c);
 

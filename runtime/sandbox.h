@@ -24,6 +24,8 @@ struct sandbox_config {
     u32 passed_count;   // further ones, from ACTIVATION_FIRST on
     bool listen_pid;    // some are a service manager's
     bool notify;        // notify_configure has been called
+    int notify_fd;      // of notify_connect_mounted, closed when the sentry has it; -1
+    const char *notify_path;
     int controlling_tty; // terminal that the sentry's session gets; -1
     int listen_fd;      // control socket; -1
     int exit_fd;        // file for the record of the end, closed when the sentry has it; -1

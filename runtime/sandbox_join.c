@@ -28,7 +28,7 @@ static void put(void *arg, s32 *fd)
 static int ask(struct setup *u, struct client *k, u64 seed, struct error *e)
 {
     struct control_message answer, m = {.type = CONTROL_CREATE};
-    u32 most = u->boot.mount_count * 3 + 4 + u->boot.passed_count;
+    u32 most = u->boot.mount_count * 3 + 5 + u->boot.passed_count;
     struct list l = {pool_alloc(&u->pool, most * sizeof(int)), 1};
     void *buf;
     size_t size;

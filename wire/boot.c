@@ -200,6 +200,9 @@ static void visit_container(struct codec *c, struct boot_message *m)
     codec_list(c, (void **)&m->gid_maps, &m->gid_map_count, sizeof(*m->gid_maps), BOOT_ENTRIES_MAX,
                visit_idmap);
     visit_path(c, &m->cgroup_path);
+    codec_fd(c, &m->notify_fd);
+    codec_str(c, &m->notify_path, BOOT_STR_MAX);
+    require(c, m->notify_fd < 0 || (m->notify_path && path_is_clean(m->notify_path)));
     codec_u64(c, &m->memory_limit);
     codec_u64(c, &m->pids_limit);
     codec_u64(c, &m->fds_limit);
@@ -228,7 +231,7 @@ static void visit_boot(struct codec *c, struct boot_message *m)
     m->role = visit_header(c, m->role ? m->role : BOOT_SENTRY);
     require(c, m->role == BOOT_SENTRY || m->role == BOOT_CONTAINER || m->role == BOOT_EXEC);
     if (c->mode == CODEC_DECODE)
-        m->log_fd = m->strace_fd = m->control_fd = m->listen_fd = m->proc_net_fd = m->sys_net_fd =
+        m->notify_fd = m->log_fd = m->strace_fd = m->control_fd = m->listen_fd = m->proc_net_fd = m->sys_net_fd =
             m->exit_fd = m->snapshot_fd = m->memdir_fd = -1;
     codec_str(c, &m->id, 1024);
     codec_u32_max(c, &m->features, BOOT_FEATURES_ALL);
@@ -300,6 +303,7 @@ void boot_each_fd(struct boot_message *m, void (*visit)(void *arg, s32 *fd), voi
         visit(arg, &m->stdio[i]);
     for (u32 i = 0; i < m->passed_count; i++)
         visit(arg, &m->passed[i]);
+    visit(arg, &m->notify_fd);
     for (u32 i = 0; i < m->mount_count; i++) {
         visit(arg, &m->mounts[i].root_fd);
         visit(arg, &m->mounts[i].write_fd);

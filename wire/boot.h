@@ -20,7 +20,7 @@
 #include "wire/codec.h"
 
 #define BOOT_MAGIC 0x746f6f62u // "boot"
-#define BOOT_VERSION 6
+#define BOOT_VERSION 7
 #define BOOT_SIZE_MAX (1u << 20)
 
 enum boot_role {
@@ -186,6 +186,10 @@ struct boot_message {
     // of the anonymous ones eventfd and timerfd. Never a directory: what lies beside it could be reached from it.
     s32 *passed;
     u32 passed_count;
+    // Instead of BOOT_NOTIFY, a socket of that kind which a client has mounted: a connection to it, by which READY=1 is
+    // passed on to it, and its path in the container. Not of BOOT_EXEC.
+    s32 notify_fd;
+    const char *notify_path;
     // BOOT_SENTRY only, as is what follows.
     s32 log_fd;     // log lines
     s32 strace_fd;  // --strace lines

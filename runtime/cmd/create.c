@@ -46,6 +46,8 @@ int create_options_load(struct creation *c, struct bundle *b, const struct creat
     c->notify = notify_wanted();
     if (c->notify)
         notify_configure(&b->spec);
+    else
+        c->notify_fd = notify_connect_mounted(&b->spec, b->path, &c->notify_path);
     r = take_descriptors(c, &b->spec, o, e);
     if (!r)
         r = pod_find(c->globals->root, c->id, &b->spec, &c->joins, e);

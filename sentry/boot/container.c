@@ -110,7 +110,7 @@ int boot_container_load(struct boot_message *m)
         r = apply_sysctls(m);
     if (!r)
         r = boot_finish_mounts(m);
-    if (!r && (m->features & BOOT_NOTIFY))
-        r = boot_notify_open(c);
+    if (!r)
+        r = boot_notify_open(c, m);
     return r ? r : boot_process_load(m, c->console, true);
 }

@@ -3,10 +3,12 @@
 #ifndef BAILEY_SENTRY_BOOT_NOTIFY_H
 #define BAILEY_SENTRY_BOOT_NOTIFY_H
 
+#include "wire/boot.h"
+
 struct container;
 
-// Makes it, in the mount that bailey has made for it, for everybody in the container to send to. By a task of the
-// container. Failures are explained.
-int boot_notify_open(struct container *c) __attribute__((warn_unused_result));
+// Makes it, for everybody in the container to send to, if the message asks for one: in the mount that bailey has made
+// for it, or in place of one that a client has mounted. By a task of the container. Failures are explained.
+int boot_notify_open(struct container *c, struct boot_message *m) __attribute__((warn_unused_result));
 
 #endif

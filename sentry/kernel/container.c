@@ -5,6 +5,7 @@
 
 #include "host/host.h"
 #include "sentry/arena/arena.h"
+#include "sentry/fs/anon/hostfd.h"
 #include "sentry/fs/tty/job.h"
 #include "sentry/ipc/ipc.h"
 #include "sentry/kernel/exit.h"
@@ -32,7 +33,9 @@ static void release_parts(struct container *c)
     struct ipc_ns *ipc = c->ipc;
     struct ns_set *ns = c->ns;
     struct file *notify = c->notify;
+    u32 notify_host = c->notify_host;
     c->notify = NULL;
+    c->notify_host = 0;
     c->init = NULL;
     c->console = NULL;
     c->mounts = NULL;
@@ -43,6 +46,8 @@ static void release_parts(struct container *c)
     ns_set_unref(ns);
     if (notify)
         file_unref(notify);
+    if (hostfd_get_for(notify_host, c) >= 0)
+        hostfd_unwatch(notify_host);
     mount_ns_unref(mounts);
     if (console)
         tty_unref(console);
@@ -365,6 +370,18 @@ void container_forget(struct container *c)
 
 // ---- readiness -----------------------------------------------------------------------------------
 
+// Once.
+static void say_ready(struct container *c)
+{
+    static const char text[] = "READY=1\n";
+    if (__atomic_exchange_n(&c->ready, 1, __ATOMIC_SEQ_CST))
+        return;
+    int fd = hostfd_get_for(c->notify_host, c); // a restored one is not
+    if (fd >= 0)
+        host_sys(SYS_sendto, fd, text, sizeof(text) - 1, MSG_DONTWAIT | MSG_NOSIGNAL, 0, 0);
+    container_changed();
+}
+
 // One of the lines is READY=1. Nothing else of sd_notify(3) is of interest: it would be the guest that speaks to the
 // host's service manager.
 void unix_notified(const char *text, u32 size)
@@ -376,8 +393,7 @@ void unix_notified(const char *text, u32 size)
         text = memchr(line, '\n', (size_t)(end - line));
         text = text ? text : end;
         if ((size_t)(text - line) == sizeof(ready) - 1 && !memcmp(line, ready, sizeof(ready) - 1)) {
-            __atomic_store_n(&container_current()->ready, 1, __ATOMIC_SEQ_CST);
-            container_changed();
+            say_ready(container_current());
         }
         text++;
     }

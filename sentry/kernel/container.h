@@ -43,6 +43,7 @@ struct container {
     struct cpu_usage dead;   // of processes that are gone
     u32 oom_kills;
     struct file *notify;     // its socket of sd_notify(3), referenced; NULL. Set while it is being made
+    u32 notify_host;         // of this process: whom else to tell, a handle of fs/anon/hostfd.h; 0: nobody. Owned
     u8 ready;                // it has said so there (atomic)
 };
 

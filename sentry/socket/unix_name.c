@@ -187,6 +187,30 @@ static int bind_path(struct unix_sock *s, const struct socket_name *name)
     return r;
 }
 
+int unix_stand_for(struct file *f, const char *path)
+{
+    struct unix_root *root = unix_root();
+    struct unix_sock *s = unix_of(f);
+    struct path at;
+    int r = path_lookup(AT_FDCWD, path, LOOKUP_FOLLOW, &at);
+    if (r)
+        return r;
+    struct inode *i = at.dentry->inode;
+    mutex_lock(&root->names, RANK_NAMES);
+    if (!S_ISSOCK(i->mode)) {
+        r = -ENOTSOCK;
+    } else if (i->attached || s->path.dentry) {
+        r = -EADDRINUSE;
+    } else {
+        s->path = at;
+        i->attached = s;
+    }
+    mutex_unlock(&root->names);
+    if (r)
+        path_put(&at);
+    return r;
+}
+
 int unix_bind(struct file *f, const struct socket_name *name)
 {
     struct unix_sock *s = unix_of(f);

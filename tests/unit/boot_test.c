@@ -43,7 +43,7 @@ static struct boot_message sample(void)
                     .console_rows = 24, .console_columns = 80},
         .mounts = mounts, .mount_count = 2, .devices = devices, .device_count = 1,
         .masked_paths = masked, .masked_count = 2, .sysctls = sysctls, .sysctl_count = 1,
-        .cgroup_path = "/", .stdio = {0, 1, 2}, .passed = passed, .passed_count = 2, .log_fd = -1, .strace_fd = -1, .control_fd = 7,
+        .cgroup_path = "/", .stdio = {0, 1, 2}, .passed = passed, .passed_count = 2, .notify_fd = 5, .notify_path = "/run/n.sock", .log_fd = -1, .strace_fd = -1, .control_fd = 7,
         .listen_fd = -1, .proc_net_fd = 3, .sys_net_fd = -1, .cpu_count = 2, .memory_limit = 1 << 30,
     };
 }
@@ -66,6 +66,8 @@ static void test_round_trip(void **state)
     assert_int_equal(got.mounts[0].root_fd, 9);
     assert_int_equal(got.passed_count, 2);
     assert_int_equal(got.passed[1], 4);
+    assert_int_equal(got.notify_fd, 5);
+    assert_string_equal(got.notify_path, "/run/n.sock");
     assert_int_equal(got.proc_net_fd, 3);
     assert_int_equal(got.sys_net_fd, -1);
     assert_string_equal(got.mounts[1].data, "size=64k");
@@ -168,6 +170,9 @@ static void test_refused(void **state)
     m.passed = (s32[]){5, -1};
     assert_int_equal(encode(&m), -EINVAL);
     m = sample();
+    m.notify_path = "";
+    assert_int_equal(encode(&m), -EINVAL);
+    m = sample();
     char *big = malloc(BOOT_ARG_MAX + 2);
     memset(big, 'x', BOOT_ARG_MAX + 1);
     big[BOOT_ARG_MAX + 1] = 0;
@@ -183,6 +188,7 @@ static void no_fds_but(struct boot_message *m, s32 number)
     m->stdio[0] = m->stdio[1] = m->stdio[2] = number;
     m->control_fd = -1;
     m->passed_count = 0;
+    m->notify_fd = -1;
     m->mounts[0].root_fd = 0;
 }
 
