@@ -101,6 +101,8 @@ static int start(struct session *s, struct error *e)
         close(ACTIVATION_FIRST + i);
     if (r < 0 && answer.type && answer.text[0])
         return error_set(e, r, "%s", answer.text);
+    if (r == -EPIPE && !answer.type)
+        return error_set(e, -ESRCH, "container not running: %s", s->p->container->id);
     if (r < 0)
         return answer.type ? error_errno(e, r, "exec") : r;
     s->request = m.id;

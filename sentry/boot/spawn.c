@@ -327,10 +327,20 @@ static bool let_go(struct control_wait *w, struct tty *tty)
     return tty_console_is_closed(tty) || sched_now() >= w->deadline;
 }
 
+static bool was_killed(const struct spawn *s)
+{
+    return (s->pid->exit_status & 0x7f) == SIGKILL;
+}
+
+// One that was killed while it was loaded has met all kinds of errors on the way: none is the reason.
 static void tell_failure(struct spawn *s, struct control_message *ret)
 {
-    ret->error = s->error;
-    ret->text = s->text[0] ? s->text : "cannot be set up";
+    bool stopping = __atomic_load_n(&s->container->init_ended, __ATOMIC_SEQ_CST);
+    ret->error = was_killed(s) ? -ESRCH : s->error;
+    if (was_killed(s))
+        ret->text = stopping ? "container not running" : "process already finished";
+    else
+        ret->text = s->text[0] ? s->text : "cannot be set up";
 }
 
 static enum control_progress look_exec(struct control_wait *w, struct control_message *ret)
