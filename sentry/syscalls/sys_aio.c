@@ -29,7 +29,7 @@ struct aio_context {
     u32 limit;
     bool dead;       // guarded by the table's lock, as is all that follows
     u32 reserved;    // requests that are being done
-    u32 head, count; // ring of events
+    u32 head, count; // ring of events; count and dead are looked at without the lock too (atomic)
     struct waitq queue;
     struct io_event events[];
 };
@@ -99,7 +99,7 @@ static void context_end(struct aio_table *table, struct aio_context *c)
     mutex_lock(&table->lock, RANK_FILE);
     bool ours = !c->dead;
     if (ours) {
-        c->dead = true;
+        __atomic_store_n(&c->dead, true, __ATOMIC_RELAXED);
         list_remove(&c->node);
         table->count--;
     }
@@ -266,8 +266,10 @@ static void complete(struct aio_table *table, struct aio_context *c, const struc
 {
     mutex_lock(&table->lock, RANK_FILE);
     c->reserved--;
-    if (ev)
-        c->events[(c->head + c->count++) % c->limit] = *ev;
+    if (ev) {
+        c->events[(c->head + c->count) % c->limit] = *ev;
+        __atomic_store_n(&c->count, c->count + 1, __ATOMIC_RELAXED);
+    }
     mutex_unlock(&table->lock);
     if (ev)
         waitq_wake(&c->queue, READABLE);
@@ -357,7 +359,7 @@ static bool take(struct aio_table *table, struct aio_context *c, struct io_event
     if (any) {
         *ret = c->events[c->head];
         c->head = (c->head + 1) % c->limit;
-        c->count--;
+        __atomic_store_n(&c->count, c->count - 1, __ATOMIC_RELAXED);
     }
     mutex_unlock(&table->lock);
     return any;
