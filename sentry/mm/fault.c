@@ -17,6 +17,8 @@
 #define TAKE_OVER_MAX 16
 // A stack grows by at least this much, if it may.
 #define STACK_STEP (128ull << 10)
+// How often the same fault is answered by mapping what is mapped.
+#define MAP_AGAIN_MAX 32
 
 static int emit_piece(struct mm *mm, struct vma *v, u64 start, u64 end, struct backing *b, u64 off,
                       bool writable, bool is_private)
@@ -33,6 +35,7 @@ int mm_emit(struct mm *mm, struct vma *v, u64 start, u64 end)
 {
     struct extent *e = v->flags & MM_VMA_SHARED ? NULL : extent_find(mm, start);
     int err = 0;
+    mm->emitted++;
     for (u64 a = start, next; a < end && !err; a = next) {
         if (e && e->start <= a) {
             next = min(end, e->end);
@@ -52,6 +55,7 @@ int mm_emit(struct mm *mm, struct vma *v, u64 start, u64 end)
 
 int mm_emit_protect(struct mm *mm, struct vma *v, u64 start, u64 end)
 {
+    mm->emitted++;
     if (v->flags & MM_VMA_SHARED)
         return platform_as_protect(mm->as, start, end - start, v->prot);
     struct extent *e = extent_find(mm, start);
@@ -301,21 +305,31 @@ int mm_resolve(struct mm *mm, u64 addr, u32 access, bool force, struct mm_span *
     return 0;
 }
 
-// The trees allow the access and the page is there, yet the stub faulted: map it again. Give up
-// when that does not help.
+// The trees allow the access and the page is there, yet the stub faulted: map it again. Give up when that does not help:
+// at the same address of the same address space again and again, though nothing has changed there meanwhile. (Another
+// thread of the host's looked at other guests' faults before, and rights may be taken and given back for ever.)
 static int map_again(struct mm *mm, struct vma *v, u64 addr)
 {
-    static __thread u64 last_addr;
-    static __thread u32 repeats;
-    repeats = last_addr == addr ? repeats + 1 : 0;
-    last_addr = addr;
-    if (repeats > 32)
+    static __thread struct {
+        u64 addr, gen, emitted;
+        u32 as, repeats;
+    } last;
+    u64 gen = __atomic_load_n(&mm->gen, __ATOMIC_RELAXED), start, end;
+    bool same = last.as == mm->as && last.addr == addr && last.gen == gen &&
+                last.emitted == mm->emitted;
+    last.repeats = same ? last.repeats + 1 : 0;
+    last.as = mm->as;
+    last.addr = addr;
+    last.gen = gen;
+    int err = 0;
+    if (last.repeats > MAP_AGAIN_MAX)
         return -EFAULT;
-    if (repeats < 2 && platform_as_pending(mm->as))
-        return 0;
-    u64 start, end;
-    clip(addr, CHUNK_SIZE, v->start, v->end, &start, &end);
-    return mm_emit(mm, v, start, end);
+    if (last.repeats >= 2 || !platform_as_pending(mm->as)) {
+        clip(addr, CHUNK_SIZE, v->start, v->end, &start, &end);
+        err = mm_emit(mm, v, start, end);
+    }
+    last.emitted = mm->emitted;
+    return err;
 }
 
 int mm_fault(struct mm *mm, const struct platform_event *ev, struct mm_signal *ret)

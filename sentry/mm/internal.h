@@ -71,6 +71,7 @@ struct mm {
     u32 as;
     u8 traced; // mm_set_traced; atomic
     u64 gen; // changes whenever pages move: cached pointers of another gen are void. Atomic
+    u64 emitted; // counts mm_emit and mm_emit_protect
     struct rbtree vmas, extents;
     u32 vma_count, extent_count;
     struct list backings;

@@ -575,6 +575,38 @@ TEST(threads_map_and_unmap)
         pthread_join(th[i], NULL);
 }
 
+// One thread takes away and gives back the right to write to a page, as garbage collectors do; the other writes there, and
+// tries again when it may not.
+static volatile int toggles;
+
+static void again(int sig)
+{
+    (void)sig;
+}
+
+static void *toggle(void *p)
+{
+    for (toggles = 0; toggles < 3000; toggles++) {
+        SYS(mprotect(p, PAGE, PROT_READ));
+        SYS(mprotect(p, PAGE, PROT_READ | PROT_WRITE));
+    }
+    return NULL;
+}
+
+TEST(writes_while_rights_change)
+{
+    pthread_t th;
+    volatile char *p = map(PAGE, PROT_READ | PROT_WRITE);
+    t_handle(SIGSEGV, again, 0); // not SIGBUS
+    pthread_create(&th, NULL, toggle, (void *)p);
+    while (!toggles)
+        *p = 1;
+    while (toggles < 3000)
+        *p = 2;
+    pthread_join(th, NULL);
+    CHECK_EQ(*p, 2);
+}
+
 TEST(many_mappings)
 {
     enum { N = 5000 };
