@@ -202,6 +202,12 @@ static inline long host_sendmsg(int fd, const struct msghdr *msg, u32 flags)
     return host_sys(SYS_sendmsg, fd, msg, flags | MSG_NOSIGNAL);
 }
 
+// From a socket by which no descriptors come; packet sockets refuse MSG_CMSG_CLOEXEC.
+static inline long host_recvmsg_data(int fd, struct msghdr *msg, u32 flags)
+{
+    return host_sys(SYS_recvmsg, fd, msg, flags);
+}
+
 static inline long host_recvmsg(int fd, struct msghdr *msg, u32 flags)
 {
     return host_sys(SYS_recvmsg, fd, msg, flags | MSG_CMSG_CLOEXEC);

@@ -28,6 +28,7 @@ enum ioctl_kind {
     ARP_SET,     // ... by CAP_NET_ADMIN
     CONF,        // struct ifconf
     BRIDGE,      // an interface's name, by CAP_NET_ADMIN
+    REFUSED,     // -EOPNOTSUPP, as of a device that does not have it
 };
 
 static const struct {
@@ -46,6 +47,7 @@ static const struct {
     {SIOCSIFHWADDR, CONFIGURE}, {SIOCSIFTXQLEN, CONFIGURE}, {SIOCSIFNAME, CONFIGURE},
     {SIOCADDRT, ROUTE}, {SIOCDELRT, ROUTE},
     {SIOCBRADDBR, BRIDGE}, {SIOCBRDELBR, BRIDGE},
+    {SIOCETHTOOL, REFUSED},
     {SIOCGARP, ARP_GET}, {SIOCSARP, ARP_SET}, {SIOCDARP, ARP_SET},
 };
 
@@ -124,6 +126,8 @@ static long do_ioctl(int fd, u8 kind, u32 cmd, u64 arg)
         !cred_capable(cred_current(), CAP_NET_ADMIN))
         return -EPERM;
     switch (kind) {
+    case REFUSED:
+        return -EOPNOTSUPP;
     case OUT_INT: {
         int v = 0, r = host_ioctl(fd, cmd, &v);
         return r ? r : copy_out(uaddr(arg), &v, sizeof(v));

@@ -3,6 +3,7 @@
 // setting. Left out are those that take pointers, that load programs into the host's kernel or reach its packet
 // filter, and connecting by the first send, which a socket that never blocks cannot wait for.
 #include <linux/capability.h>
+#include <linux/if_packet.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -83,6 +84,11 @@ static const struct option_rule rules[] = {
     {IPPROTO_IPV6, 80, 80, GET}, // IP6T_SO_ORIGINAL_DST
     {IPPROTO_ICMPV6, 1, 1, BOTH}, // ICMP6_FILTER
     {IPPROTO_RAW, 1, 1, BOTH}, // ICMP_FILTER
+    {SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_DROP_MEMBERSHIP, BOTH},
+    {SOL_PACKET, PACKET_STATISTICS, PACKET_STATISTICS, GET},
+    {SOL_PACKET, PACKET_AUXDATA, PACKET_ORIGDEV, BOTH},
+    {SOL_PACKET, 20, 20, BOTH}, // PACKET_QDISC_BYPASS
+    {SOL_PACKET, 23, 23, BOTH}, // PACKET_IGNORE_OUTGOING
     {SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NETLINK_NO_ENOBUFS, BOTH},
     {SOL_NETLINK, 9, 12, BOTH}, // NETLINK_LIST_MEMBERSHIPS ... NETLINK_GET_STRICT_CHK
 };

@@ -89,12 +89,15 @@ void unix_notified(const char *text, u32 size) __attribute__((weak));
 int inet_socket_new(int domain, int type, int protocol, u32 flags, struct file **ret) must_check;
 int netlink_socket_new(int type, int protocol, u32 flags, struct file **ret) must_check;
 
+// AF_PACKET (packet.h).
+int packet_socket_new(int type, int protocol, u32 flags, struct file **ret) must_check;
+
 // A socket of the host's that was passed in, unix or inet (owned from then on, on failure too): foreign.c.
 // -ESOCKTNOSUPPORT for any other, -ENFILE, -ENOMEM.
 int foreign_socket_new(int fd, struct file **ret) must_check;
 
 extern const struct socket_ops inet_socket_ops, netlink_socket_ops, host_unix_socket_ops;
-extern const struct socket_ops unix_socket_ops;
+extern const struct socket_ops unix_socket_ops, packet_socket_ops;
 extern const struct file_ops unix_file_ops;
 
 // ---- options that all families keep in the same way (option.c) -------------------------------------

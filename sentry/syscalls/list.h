@@ -42,7 +42,7 @@ S(37, alarm, FULL, "", UINT)
 S(38, setitimer, FULL, "", INT, PTR, OUT)
 S(39, getpid, FULL, "")
 S(40, sendfile, FULL, "", FD, FD, PTR, SIZE)
-S(41, socket, PARTIAL, "AF_UNIX, AF_INET, AF_INET6; AF_NETLINK: routes, sock_diag, silent uevents",
+S(41, socket, PARTIAL, "AF_UNIX, AF_INET, AF_INET6; AF_PACKET: no transmission rings; AF_NETLINK: routes, sock_diag, silent uevents",
   DOMAIN, SOCKTYPE, INT)
 S(42, connect, FULL, "", FD, SOCKADDR, SIZE)
 S(43, accept, FULL, "", FD, OUT, OUT)

@@ -15,6 +15,7 @@ static const struct socket_ops *const ops_by_kind[FILE_KINDS] = {
     [FILE_UNIX] = &unix_socket_ops,
     [FILE_INET] = &inet_socket_ops,
     [FILE_NETLINK] = &netlink_socket_ops,
+    [FILE_PACKET] = &packet_socket_ops,
     [FILE_HOST_UNIX] = &host_unix_socket_ops,
 };
 
@@ -93,6 +94,8 @@ static int make_socket(int domain, int type, int protocol, u32 flags, struct fil
         return inet_socket_new(domain, type, protocol, flags, ret);
     case AF_NETLINK:
         return netlink_socket_new(type, protocol, flags, ret);
+    case AF_PACKET:
+        return packet_socket_new(type, protocol, flags, ret);
     default:
         return -EAFNOSUPPORT;
     }
@@ -274,6 +277,10 @@ static int do_getsockopt(struct file *f, const struct socket_ops *ops, const u64
     if (room < 0)
         return -EINVAL;
     u32 size = min((u32)room, (u32)OPTION_MAX);
+    if (f->kind == FILE_PACKET) // PACKET_HDRLEN asks with what is there
+        r = copy_in(value, uaddr(a[3]), size);
+    if (r)
+        return r;
     r = ops->getsockopt(f, (int)a[1], (int)a[2], value, &size);
     if (!r)
         r = copy_out(uaddr(a[3]), value, size);

@@ -51,6 +51,7 @@ enum file_kind {
     FILE_HOST_UNIX, // a unix socket of the host's, passed in or accepted
     FILE_SECCOMP,   // listener of a seccomp filter
     FILE_NSFS,      // namespaces: /proc/PID/ns
+    FILE_PACKET,    // AF_PACKET sockets
     FILE_KINDS
 };
 

@@ -15,7 +15,7 @@ extern const struct file_ops unix_file_ops WEAK, inet_file_ops WEAK, netlink_fil
 extern const struct file_ops tty_file_ops WEAK, ptmx_file_ops WEAK, host_file_ops WEAK;
 extern const struct file_ops kmsg_file_ops WEAK, mqueue_file_ops WEAK;
 extern const struct file_ops host_regular_file_ops WEAK, shm_file_ops WEAK;
-extern const struct file_ops host_unix_file_ops WEAK, seccomp_file_ops WEAK, nsfs_file_ops WEAK;
+extern const struct file_ops host_unix_file_ops WEAK, seccomp_file_ops WEAK, packet_file_ops WEAK, nsfs_file_ops WEAK;
 
 const struct file_ops *const file_ops_table[FILE_KINDS] = {
     [FILE_NONE] = &none_file_ops,
@@ -46,6 +46,7 @@ const struct file_ops *const file_ops_table[FILE_KINDS] = {
     [FILE_FS_CONFIG] = &fs_config_file_ops,
     [FILE_HOST_UNIX] = &host_unix_file_ops,
     [FILE_SECCOMP] = &seccomp_file_ops,
+    [FILE_PACKET] = &packet_file_ops,
     [FILE_NSFS] = &nsfs_file_ops,
 };
 
