@@ -18,6 +18,7 @@
 #define PIECE 16384
 #define DRAIN_MS 2000         // for a reader that does not read
 #define DRAIN_TERMINAL_MS 200 // for others that hold the terminal
+#define READER_MS 10000 // for a FIFO's reader to come
 #define LOGGER_READY_MS 10000
 #define LOGGER_END_MS 10000
 #define LOGGER_ARGS_MAX 64
@@ -106,15 +107,35 @@ static void decode_percent(char *text)
     *to = 0;
 }
 
-// Where an output goes. A FIFO gets a reader (this process) at once.
+// Waits until the FIFO has been opened for reading. A process may be over, and all its streams closed, before a
+// client on a busy machine comes to its open(2): what was written is gone then, and the client waits for ever.
+// Returns a descriptor that the reader must not see closed before another is open, or -1.
+static int await_reader(const char *path)
+{
+    int fd, pause_ms = 1;
+    int64_t end = loop_now() + READER_MS;
+    while ((fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC)) < 0 && errno == ENXIO && loop_now() < end) {
+        poll(NULL, 0, pause_ms);
+        pause_ms = pause_ms < 20 ? pause_ms * 2 : pause_ms;
+    }
+    if (fd < 0)
+        log_info("%s: nobody reads", path);
+    return fd;
+}
+
+// Where an output goes. A FIFO is open for reading here as well, so that it outlives a reader that goes and comes back.
 static int open_sink(struct stdio *s, const char *path, bool create, int *ret_fd)
 {
     struct stat st;
-    int flags = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | (create ? O_CREAT : 0);
-    if (stat(path, &st) == 0 && S_ISFIFO(st.st_mode))
+    int held = -1, flags = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | (create ? O_CREAT : 0);
+    if (stat(path, &st) == 0 && S_ISFIFO(st.st_mode)) {
         flags = O_RDWR | O_NONBLOCK | O_CLOEXEC;
+        held = await_reader(path);
+    }
     *ret_fd = open(path, flags, 0644);
-    return *ret_fd < 0 ? fail(s, -errno, path) : 0;
+    int r = *ret_fd < 0 ? fail(s, -errno, path) : 0;
+    close_fd(&held);
+    return r;
 }
 
 static int open_stdin(struct stdio *s)
@@ -227,10 +248,10 @@ int stdio_open(struct stdio *s, const char *namespace_name, const char *id, uid_
         decode_percent(path);
     if (*scheme && !binary && strcmp(scheme, "file") != 0 && strcmp(scheme, "fifo") != 0)
         r = fail(s, -EINVAL, s->out);
+    if (r == 0 && *s->in)
+        r = open_stdin(s); // first: a client may open the others when it has this one
     if (r == 0 && !binary)
         r = open_sinks(s, scheme, path);
-    if (r == 0 && *s->in)
-        r = open_stdin(s);
     if (r == 0 && s->terminal) {
         r = binary ? fail(s, -EOPNOTSUPP, "a logger for a terminal") : open_console_socket(s);
     } else if (r == 0) {
