@@ -76,6 +76,9 @@ void container_unlock(struct container *c);
 // Makes the file for the record of the end. A descriptor, or a negative errno with message.
 int container_exit_open(struct container *c, struct error *e);
 
+// Records that it has exited with 128, having never run. 0, or a negative errno with message.
+int container_exit_abandon(struct container *c, struct error *e);
+
 // The wait status of a container that is stopped: as recorded; without a record it has been killed (SIGKILL) or, if
 // bailey ended in the middle of its creation, exited with 128.
 int container_exit_status(const struct container *c);

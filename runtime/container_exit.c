@@ -8,7 +8,7 @@
 #include "runtime/container_impl.h"
 #include "wire/exit_record.h"
 
-#define NEVER_MADE (128 << 8) // as wait(2) has it
+#define NEVER_RUN (128 << 8) // as wait(2) has it
 
 int container_exit_open(struct container *c, struct error *e)
 {
@@ -27,6 +27,18 @@ int container_exit_open(struct container *c, struct error *e)
     return error_errno(e, r, "create %s/" EXIT_FILE, c->dir);
 }
 
+int container_exit_abandon(struct container *c, struct error *e)
+{
+    const struct exit_record record = {EXIT_RECORD_MAGIC, NEVER_RUN};
+    int fd = openat(c->dir_fd, EXIT_FILE, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    int r = fd < 0 ? -errno : 0;
+    if (!r && pwrite(fd, &record, sizeof(record), 0) != (ssize_t)sizeof(record))
+        r = -EIO;
+    if (fd >= 0)
+        close(fd);
+    return r < 0 ? error_errno(e, r, "write %s/" EXIT_FILE, c->dir) : 0;
+}
+
 int container_exit_status(const struct container *c)
 {
     struct exit_record record = {0};
@@ -36,5 +48,5 @@ int container_exit_status(const struct container *c)
         close(fd);
     if (n == (ssize_t)sizeof(record) && record.magic == EXIT_RECORD_MAGIC)
         return (int)(record.status & 0xffff); // a sandbox may have written anything
-    return c->abandoned ? NEVER_MADE : SIGKILL;
+    return c->abandoned ? NEVER_RUN : SIGKILL;
 }

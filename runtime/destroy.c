@@ -57,6 +57,21 @@ void destroy_leave_sandbox(struct container *c)
         rlog(RLOG_DEBUG, "%s", why.text);
 }
 
+void destroy_unstarted(struct container *c)
+{
+    struct error why;
+    // The sandbox kills the container when its proxy has gone.
+    int r = end_process(&c->process, "container", &why);
+    if (!r)
+        r = container_exit_abandon(c, &why);
+    if (!r) {
+        c->status = CONTAINER_STOPPED;
+        r = container_save(c, &why);
+    }
+    if (r < 0)
+        rlog(RLOG_WARN, "%s", why.text);
+}
+
 // Whatever is still in the cgroup is the container's, if it was made for it.
 static int remove_cgroup(struct container *c, struct error *e)
 {

@@ -14,6 +14,10 @@ int destroy_container(struct container *c, struct error *e);
 // is logged.
 void destroy_leave_sandbox(struct container *c);
 
+// A container in another's sandbox that cannot be started: ends it, and leaves it stopped, as one that has exited with
+// 128. What fails is logged.
+void destroy_unstarted(struct container *c);
+
 // Waits until a process has ended. 0, or -ETIMEDOUT.
 int destroy_wait(int pidfd, int seconds);
 

@@ -177,7 +177,7 @@ static int exec_in(const struct container *c, const struct exec_options *o, char
         return error_set(e, -EINVAL, "container paused: cannot exec in a paused container (use "
                                      "--ignore-paused to override): %s", c->id);
     if (c->status == CONTAINER_STOPPED || c->status == CONTAINER_CREATING)
-        return container_refuse(c, "exec", e);
+        return error_wrap(e, container_refuse(c, "exec", e), "container not running");
     int r = spec_load(&spec, c->bundle, e);
     if (r < 0)
         return r;

@@ -14,9 +14,9 @@ static int check_status(const struct container *c, struct error *e)
     case CONTAINER_CREATED:
         return 0;
     case CONTAINER_STOPPED:
-        return error_set(e, -EINVAL, "cannot start a container that has stopped");
+        return error_set(e, -EINVAL, "cannot start a container that has stopped: %s", c->id);
     case CONTAINER_RUNNING:
-        return error_set(e, -EINVAL, "cannot start an already running container");
+        return error_set(e, -EINVAL, "cannot start an already running container: %s", c->id);
     case CONTAINER_CREATING:
     case CONTAINER_PAUSED:
     case CONTAINER_STATUSES:
@@ -38,8 +38,11 @@ static int start_locked(struct container *c, struct error *e)
         return r;
     }
     r = client_start(c, e);
-    if (r < 0)
+    if (r < 0) {
+        if (c->sandbox && r != -EALREADY && r != -ESRCH)
+            destroy_unstarted(c);
         return r;
+    }
     c->status = CONTAINER_RUNNING;
     r = container_save(c, e);
     return r < 0 ? r : container_run_hooks(c, HOOK_POSTSTART, e);
