@@ -14,7 +14,10 @@
 
 #include "host/syscall.h"
 
-#define HOST_STATX_MASK (STATX_BASIC_STATS | STATX_BTIME)
+#ifndef STATX_MNT_ID
+#define STATX_MNT_ID 0x1000u
+#endif
+#define HOST_STATX_MASK (STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID)
 
 // openat(2) of one component. O_NOFOLLOW, O_CLOEXEC, O_NONBLOCK (no opening ever waits for a peer)
 // and O_NOCTTY are always set.

@@ -44,6 +44,7 @@ struct launch_shared {
     bool keep_user;
     struct launch launch; // a copy: the caller's may be gone before the child is done with it
     int keep[LAUNCH_KEEP_MAX];
+    int attach[BOOT_MOUNTS_MAX];
     char *argv[4];
     char boot_arg[16];
     u8 stack[LAUNCH_STACK] __attribute__((aligned(64)));
@@ -104,13 +105,34 @@ static void child_show_root(struct launch_shared *s)
                  MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
 
+// Only what is attached to a namespace is told of mounts. Each goes to a directory of its number below the working
+// directory, which is (or will be) the child's root: ".." leads no further.
+static void child_attach(struct launch_shared *s)
+{
+    for (u32 i = 0; i < s->launch.attach_count; i++) {
+        char name[8];
+        char *p = name + sizeof(name) - 1;
+        u32 n = i;
+        *p = 0;
+        do
+            *--p = (char)('0' + n % 10);
+        while (n /= 10);
+        STEP("mkdir", host_sys(SYS_mkdir, p, 0700));
+        STEP("attach a mount", host_sys(SYS_move_mount, s->launch.attach[i], "", AT_FDCWD, p,
+                                        MOVE_MOUNT_F_EMPTY_PATH));
+    }
+}
+
 // An empty tmpfs of the sandbox's own becomes the root; the host's mounts go.
 static void child_pivot(struct launch_shared *s)
 {
 #ifdef BAILEY_SANITIZE
     // Not for use: an instrumented program needs its dynamic linker and its libraries.
     STEP("mount tmpfs", host_sys(SYS_mount, "bailey", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, ""));
-    STEP("chdir", host_sys(SYS_chdir, s->launch.proc_fds ? "/proc/self/fd" : "/tmp"));
+    STEP("chdir", host_sys(SYS_chdir, "/tmp"));
+    child_attach(s);
+    if (!s->error && s->launch.proc_fds)
+        STEP("chdir", host_sys(SYS_chdir, "/proc/self/fd"));
     return;
 #endif
     long fds = -1;
@@ -131,11 +153,16 @@ static void child_pivot(struct launch_shared *s)
     STEP("pivot_root", host_sys(SYS_pivot_root, ".", "."));
     STEP("umount old root", host_sys(SYS_umount2, ".", MNT_DETACH));
     if (s->launch.proc_fds) {
-        STEP("chdir", host_sys(SYS_fchdir, fds));
+        child_attach(s);
+        if (!s->error)
+            STEP("chdir", host_sys(SYS_fchdir, fds));
         return;
     }
     child_show_root(s);
     STEP("chdir", host_sys(SYS_chdir, "/sandbox"));
+    child_attach(s);
+    if (s->error)
+        return;
     STEP("chroot", host_sys(SYS_chroot, "."));
 }
 
@@ -390,6 +417,10 @@ int launch_go(const struct launch *l, struct launched *child, struct error *e)
     s->launch = *l;
     memcpy(s->keep, l->keep, l->keep_count * sizeof(*l->keep));
     s->launch.keep = s->keep;
+    s->launch.attach = s->attach;
+    s->launch.attach_count = min(l->attach_count, (u32)BOOT_MOUNTS_MAX);
+    for (u32 i = 0; i < s->launch.attach_count; i++)
+        s->attach[i] = l->attach[i];
     snprintf(s->boot_arg, sizeof(s->boot_arg), "%d", l->boot_fd);
     s->argv[0] = (char *)(uintptr_t)l->name;
     s->argv[1] = s->boot_arg;

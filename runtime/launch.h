@@ -25,6 +25,8 @@ struct launch {
     const int *keep;     // further descriptors that the child inherits under the same numbers
     u32 keep_count;
     int view_fd;         // detached mount of the container's root, for who joins the mount namespace; -1: none
+    const int *attach;   // mount trees among `keep` that get mounts of the host's: attached where only the child is
+    u32 attach_count;
     bool view_proc;      // make a directory for /proc in it
     bool keep_stdio;     // the child gets bailey's 0, 1 and 2; else /dev/null
     bool proc_fds;       // its working directory becomes its own /proc/self/fd (nothing else of /proc)

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "runtime/idmap.h"
+#include "runtime/log.h"
 
 struct kind_name {
     const char *name;
@@ -67,7 +68,7 @@ static int open_detached(const struct source *s, u32 flags, int userns, struct e
     struct mount_attr attr = {
         .attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
                     (flags & HOST_FILES_READONLY ? MOUNT_ATTR_RDONLY : 0),
-        .propagation = MS_PRIVATE,
+        .propagation = flags & HOST_FILES_FOLLOW ? MS_SLAVE : MS_PRIVATE,
     };
     struct mount_attr idmap = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (u64)max(userns, 0)};
     int fd = open_tree_clone(s->fd, recursive);
@@ -186,6 +187,17 @@ static int open_bind(const struct spec_mount *sm, const struct source *source, u
     return r;
 }
 
+// Shall mounts that the host makes below later be seen? Not below an overlay, which takes its lower files for settled.
+static bool follows(const struct spec_mount *sm, const struct source *source, bool overlaid)
+{
+    if (!(sm->flags & (MS_SHARED | MS_SLAVE)) || overlaid || !S_ISDIR(source->st.st_mode))
+        return false;
+    if (sm->flags & MS_SHARED)
+        rlog(RLOG_WARN, SPEC_FILE ": the host does not see what the container mounts on %s",
+             sm->destination);
+    return true;
+}
+
 static int translate_bind(const struct spec_mount *sm, const char *bundle, bool readonly,
                           struct pool *pool, struct boot_mount *m, struct error *e)
 {
@@ -212,7 +224,8 @@ static int translate_bind(const struct spec_mount *sm, const char *bundle, bool 
     }
     u32 flags = (readonly || sm->flags & MS_RDONLY ? HOST_FILES_READONLY : 0) |
                 (sm->recursive ? HOST_FILES_RECURSIVE : 0) |
-                (sm->idmap_all ? HOST_FILES_IDMAP_ALL : 0);
+                (sm->idmap_all ? HOST_FILES_IDMAP_ALL : 0) |
+                (follows(sm, &source, readonly) ? HOST_FILES_FOLLOW : 0);
     r = open_bind(sm, &source, flags, &files, e);
     close(source.fd);
     if (r < 0)
@@ -221,7 +234,8 @@ static int translate_bind(const struct spec_mount *sm, const char *bundle, bool 
     m->source = m->fstype = "bailey";
     m->root_fd = files.root_fd;
     m->write_fd = files.write_fd;
-    m->traits |= files.is_file ? BOOT_TRAIT_FILE : 0;
+    m->traits |= (files.is_file ? BOOT_TRAIT_FILE : 0) |
+                 (flags & HOST_FILES_FOLLOW ? BOOT_TRAIT_FOLLOWS : 0);
     if (files.is_file && files.write_fd < 0)
         m->flags |= MS_RDONLY;
     return 0;

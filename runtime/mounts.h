@@ -18,6 +18,7 @@ struct host_files {
 
 #define HOST_FILES_READONLY 1u
 #define HOST_FILES_RECURSIVE 2u
+#define HOST_FILES_FOLLOW 8u    // a slave of the host's mounts, to be attached somewhere
 #define HOST_FILES_IDMAP_ALL 4u // mounts below it are id-mapped, too
 
 // Opens host files at `path` for a mount. 0 or a negative errno with message.

@@ -51,6 +51,8 @@ static int start_sentry(struct sandbox *s, struct setup *u, struct error *e)
         .exec_fd = u->sentry_exec,
         .boot_fd = boot_fd,
         .view_fd = u->view_fd,
+        .attach = u->attach,
+        .attach_count = c->globals->directfs ? u->attach_count : 0,
         .view_proc = has_proc(c->spec),
         .keep = u->fds,
         .keep_count = u->fd_count,

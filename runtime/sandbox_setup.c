@@ -117,6 +117,8 @@ static int settle_mount(struct setup *u, struct boot_mount *m, struct error *e)
         return 0;
     if (u->config->overlay_all && !(m->traits & BOOT_TRAIT_FILE))
         m->traits |= BOOT_TRAIT_OVERLAY;
+    if (m->traits & BOOT_TRAIT_FOLLOWS)
+        u->attach[u->attach_count++] = m->root_fd;
     if (!u->config->globals->directfs)
         return export_mount(u, m, e);
     setup_keep(u, m->root_fd);
@@ -163,6 +165,7 @@ int setup_mounts(struct setup *u, struct error *e)
     struct boot_message *b = &u->boot;
     u32 most = spec->mount_count + 1;
     b->mounts = pool_alloc(&u->pool, most * sizeof(*b->mounts));
+    u->attach = pool_alloc(&u->pool, most * sizeof(*u->attach));
     u->exports = pool_alloc(&u->pool, most * sizeof(*u->exports));
     u->gofer_fds = pool_alloc(&u->pool, most * 3 * sizeof(*u->gofer_fds));
     int r = setup_root(u, &b->mounts[0], e);
@@ -290,7 +293,8 @@ int setup_start_gofer(struct sandbox *s, struct setup *u, struct error *e)
         fds[count++] = u->boot.log_fd;
     struct launch l = {
         .name = "bailey-gofer", .id = u->config->id, .exec_fd = u->gofer_exec, .boot_fd = boot_fd,
-        .view_fd = -1, .keep = fds, .keep_count = count, .proc_fds = true, .die_with_parent = u->config->foreground,
+        .view_fd = -1, .keep = fds, .keep_count = count,
+        .attach = u->attach, .attach_count = u->attach_count, .proc_fds = true, .die_with_parent = u->config->foreground,
         .controlling_tty = -1, .caps = setup_file_caps, .cgroup = &s->cgroup,
         .proc_net_fd = -1, .sys_net_fd = -1,
         .uid_maps = u->config->spec->uid_maps, .uid_map_count = u->config->spec->uid_map_count,

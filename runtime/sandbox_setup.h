@@ -19,6 +19,8 @@ struct setup {
     int *gofer_fds;
     u32 gofer_count;
     int sentry_exec, gofer_exec;
+    int *attach; // trees that follow the host's mounts: the gofer's, or else the sentry's
+    u32 attach_count;
     int view_fd; // see launch.h; closed at the end
     struct launch_sysctl *net_sysctls; // those of a new network namespace
     u32 net_sysctl_count;

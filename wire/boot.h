@@ -64,7 +64,9 @@ enum boot_mount_kind {
 #define BOOT_TRAIT_FILE 4u      // the source is not a directory: the mount point is a file
 #define BOOT_TRAIT_MAKE_POINT 8u // the mount point may have to be made first (always harmless)
 #define BOOT_TRAIT_COPY_UP 16u   // a tmpfs that begins with what the directory below it holds
-#define BOOT_TRAITS_ALL 31u
+#define BOOT_TRAIT_FOLLOWS 32u   // what the host mounts below it later appears: not detached, but attached in the namespace
+                                 // of the sentry or gofer, as a slave
+#define BOOT_TRAITS_ALL 63u
 
 // Mounts come in the order of mounting; the first has the destination "/" and is BOOT_MOUNT_HOST.
 struct boot_mount {

@@ -128,7 +128,8 @@ static void request_init(struct request *q, const struct boot_mount *b)
                   .write_fd = b->write_fd,
                   .gofer_fd = b->gofer_fd,
                   .exclusive = b->traits & BOOT_TRAIT_EXCLUSIVE,
-                  .is_file = b->traits & BOOT_TRAIT_FILE},
+                  .is_file = b->traits & BOOT_TRAIT_FILE,
+                  .follows = b->traits & BOOT_TRAIT_FOLLOWS},
         .fs = fs_of_kind[b->kind],
     };
     if (b->kind != BOOT_MOUNT_HOST)
@@ -204,6 +205,8 @@ static int set_propagation(const struct boot_mount *b)
     if (r)
         return r;
     r = mount_set_propagation(&p, (u32)b->flags & (PROPAGATION | MS_REC));
+    if (!r && (b->traits & BOOT_TRAIT_FOLLOWS))
+        mount_follow_outside(&p);
     path_put(&p);
     return r;
 }

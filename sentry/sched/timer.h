@@ -20,6 +20,7 @@ enum timer_kind {
     TIMER_CPU,    // checks of CPU-time limits
     TIMER_OOM, // the memory limit
     TIMER_ASYNC, // O_ASYNC
+    TIMER_HOSTFS, // fs/gofer: lets go of mounts that the host may want to unmount
     TIMER_KINDS
 };
 

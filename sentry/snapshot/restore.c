@@ -135,7 +135,8 @@ static int reattach_mounts(const struct boot_message *m)
                                             .write_fd = b->write_fd,
                                             .gofer_fd = b->gofer_fd,
                                             .exclusive = b->traits & BOOT_TRAIT_EXCLUSIVE,
-                                            .is_file = b->traits & BOOT_TRAIT_FILE};
+                                            .is_file = b->traits & BOOT_TRAIT_FILE,
+                                            .follows = b->traits & BOOT_TRAIT_FOLLOWS};
         int r = sb ? gofer_reattach(sb, &source) : 0;
         if (r)
             return r;

@@ -170,6 +170,8 @@ void mount_detach_at(struct dentry *d);
 // a read-only bind of it onto itself. Paths that do not exist are no error.
 int mount_mask_path(const char *path, const struct path *null) must_check;
 int mount_readonly_path(const char *path) must_check;
+// The mount gets mounts of the host's: mountinfo shows a master that is nobody's here.
+void mount_follow_outside(const struct path *at);
 
 // The type by name: its number, or -ENODEV.
 int fs_kind_by_name(const char *name);

@@ -262,6 +262,13 @@ int mount_set_propagation(const struct path *at, u32 flags)
     return r;
 }
 
+void mount_follow_outside(const struct path *at)
+{
+    tree_write_lock();
+    at->mount->outer_master = mount_new_group();
+    tree_write_unlock();
+}
+
 // ---- taking off; held for writing ------------------------------------------------------------------
 
 struct going {

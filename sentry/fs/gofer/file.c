@@ -266,6 +266,8 @@ static void gofer_release(struct file *f)
     if (f->priv_word & FILE_PINNED)
         live_put(n);
     __atomic_fetch_sub(&n->opens, 1, __ATOMIC_RELAXED);
+    if (unlikely(n->elsewhere))
+        live_sweep_soon(n->super);
 }
 
 static int gofer_fsync(struct file *f, bool data_only)

@@ -17,6 +17,7 @@ struct gofer_source {
     s32 root_fd, write_fd, gofer_fd;
     bool exclusive;
     bool is_file;
+    bool follows; // the host's later mounts appear: descriptors on other mounts than the root's are not kept
 };
 
 // After a restore: gives a superblock that was restored its connection to the host again. Nodes find their

@@ -6,6 +6,7 @@
 #include "host/host.h"
 #include "sentry/arena/side.h"
 #include "sentry/fs/gofer/node.h"
+#include "sentry/sched/timer.h"
 
 #define LIVE_CLOSING 0x80000000u // in node->users: the sweep is closing it
 #define STRIPES 32
@@ -88,19 +89,83 @@ static struct live *take_victim(void)
     return found;
 }
 
+// Closes a slot that was marked. The mark is taken back: until then the node cannot go.
+static void close_taken(struct live *l)
+{
+    struct gofer_node *n = l->owner;
+    side_remove(&lives, l->handle);
+    __atomic_store_n(&n->live, 0, __ATOMIC_RELAXED);
+    slot_close(n->super, l);
+    __atomic_fetch_and(&n->users, ~LIVE_CLOSING, __ATOMIC_RELEASE);
+}
+
 static void shrink(u32 limit)
 {
     while (__atomic_load_n(&pool.fds, __ATOMIC_RELAXED) > limit) {
         struct live *l = take_victim();
         if (!l)
             return;
-        struct gofer_node *n = l->owner;
-        side_remove(&lives, l->handle);
-        __atomic_store_n(&n->live, 0, __ATOMIC_RELAXED);
-        slot_close(n->super, l);
-        __atomic_fetch_and(&n->users, ~LIVE_CLOSING, __ATOMIC_RELEASE);
+        close_taken(l);
     }
 }
+
+// ---- nodes on mounts that come and go --------------------------------------------------------------
+
+#define SWEEP_AFTER (NSEC_PER_SEC / 10)
+
+static bool sweep_armed; // atomic
+
+void live_sweep_soon(const struct gofer_super *s)
+{
+    struct timer *t = s->follows ? gofer_sweep_timer() : NULL;
+    if (!t || __atomic_exchange_n(&sweep_armed, true, __ATOMIC_ACQ_REL))
+        return;
+    if (timer_arm(t, sched_now() + SWEEP_AFTER))
+        __atomic_store_n(&sweep_armed, false, __ATOMIC_RELEASE);
+}
+
+// The next that was not used since the last time, marked as being closed; *more: there will be others.
+static struct live *take_idle(u32 *at, struct gofer_super **more)
+{
+    struct live *found = NULL;
+    mutex_lock(&pool.lock, GOFER_RANK_POOL);
+    for (; *at < pool.used && !found; ++*at) {
+        struct live *l = &pool.slots[*at];
+        struct gofer_node *n = l->owner;
+        u32 idle = 0;
+        if (!n || !n->elsewhere || __atomic_load_n(&n->opens, __ATOMIC_RELAXED))
+            continue;
+        if (!evictable(l) || __atomic_exchange_n(&l->used, 0, __ATOMIC_RELAXED))
+            *more = n->super;
+        else if (__atomic_compare_exchange_n(&n->users, &idle, LIVE_CLOSING, false,
+                                             __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+            found = l;
+    }
+    mutex_unlock(&pool.lock);
+    return found;
+}
+
+static void sweep(struct timer *t)
+{
+    struct gofer_super *more = NULL;
+    u32 at = 0;
+    __atomic_store_n(&sweep_armed, false, __ATOMIC_RELEASE);
+    for (struct live *l; (l = take_idle(&at, &more));)
+        close_taken(l);
+    gofer_flush_following();
+    if (more)
+        live_sweep_soon(more);
+}
+
+void live_attach(void)
+{
+    struct timer *t = gofer_sweep_timer();
+    timer_set_function(TIMER_HOSTFS, sweep);
+    if (t && !t->kind)
+        timer_init(t, TIMER_HOSTFS);
+}
+
+// ---- slots -----------------------------------------------------------------------------------------
 
 // A slot for a node that has none. NULL when out of memory.
 static struct live *slot_new(struct gofer_node *n)
@@ -132,6 +197,8 @@ static struct live *slot_new(struct gofer_node *n)
     mutex_unlock(&pool.lock);
     if (l)
         __atomic_store_n(&n->live, l->handle, __ATOMIC_RELEASE);
+    if (unlikely(n->elsewhere))
+        live_sweep_soon(n->super);
     return l;
 }
 

@@ -239,6 +239,22 @@ void gofer_node_add_name(struct gofer_node *n, struct inode *dir, const char *na
     inode_unref(drop);
 }
 
+// The name becomes its first one, unless the directory is below it.
+static void name_again(struct gofer_node *n, struct inode *dir, const char *name)
+{
+    struct inode *drop = NULL;
+    rwlock_write_lock(&n->super->names, GOFER_RANK_NAMES);
+    bool below = false;
+    for (struct inode *up = dir; up && !below; up = gofer_node_of(up)->parent)
+        below = up == n->inode;
+    if (!below && !is_first(n, dir, name)) {
+        n->super->names_seq++;
+        drop = set_first(n, dir, name);
+    }
+    rwlock_write_unlock(&n->super->names);
+    inode_unref(drop);
+}
+
 // Opens the directories above a node from the top, one by one: a deep tree needs no deep stack.
 static int open_above(struct gofer_node *n)
 {
@@ -323,6 +339,8 @@ static struct gofer_node *node_new(struct gofer_super *s, const struct statx *st
     n->host_ino = st->stx_ino;
     n->name = copy;
     n->parent = dir ? inode_ref(dir) : NULL;
+    n->elsewhere = s->follows && (st->stx_mask & STATX_MNT_ID ? st->stx_mnt_id != s->root_mnt
+                                                              : n->host_dev != s->root_dev);
     i->rdev = DEV_MAKE(st->stx_rdev_major, st->stx_rdev_minor);
     i->priv = n;
     gofer_inode_update(i, st, true);
@@ -348,7 +366,10 @@ struct inode *gofer_inode_get(struct gofer_super *s, const struct statx *st, str
             return n->inode;
         inode_unref(fresh->inode);
     }
-    if (dir && (st->stx_nlink > 1 || !__atomic_load_n(&n->parent, __ATOMIC_RELAXED)))
+    // The host may have mounted it elsewhere meanwhile: the name that it was found by is the one that is good.
+    if (dir && n->elsewhere)
+        name_again(n, dir, name);
+    else if (dir && (st->stx_nlink > 1 || !__atomic_load_n(&n->parent, __ATOMIC_RELAXED)))
         gofer_node_add_name(n, dir, name);
     if (!s->exclusive)
         gofer_mark_stale(n->inode);

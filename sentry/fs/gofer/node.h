@@ -34,6 +34,8 @@ struct gofer_super {
     u8 remote;    // by messages; does not change
     u8 exclusive; // does not change
     u8 is_file;
+    u8 follows;   // does not change
+    u64 root_mnt; // the host's number of the root's mount
     u32 link;     // side handle of struct gofer_link (super.c)
     u64 root_dev; // host device of the root
     struct rwlock names;
@@ -68,6 +70,7 @@ struct gofer_node {
     u8 flags;                      // GOFER_STALE, GOFER_MAPPED; atomic
     u8 hashed;
     u8 root;
+    u8 elsewhere; // on a mount below the root's that the host may want to unmount; does not change
 };
 
 static inline struct gofer_node *gofer_node_of(const struct inode *i)
@@ -124,6 +127,11 @@ void live_add_fid(struct gofer_node *n, u32 *field, u32 fid);
 // Gives a new node what its lookup or creation came with (-1 and 0: nothing); takes it over. Never fails: what
 // cannot be kept is closed and opened again when needed, except on nodes without a name.
 int live_install(struct gofer_node *n, s32 ro, s32 rw, u32 fid, u32 open_rw);
+
+// What is held of nodes that are `elsewhere` is closed when it has not been used for a moment, or the host could
+// not unmount what is mounted there. Called when there may be something to be closed; cheap.
+void live_sweep_soon(const struct gofer_super *s);
+void live_attach(void); // when a superblock is connected: the timer of that
 
 // Closes all that the node holds; nobody uses it.
 void live_drop(struct gofer_node *n);
@@ -246,6 +254,10 @@ int gofer_remote_attach(struct gofer_super *s, struct statx *ret, u32 *ret_fid) 
 // still holds of a removed file takes room on the host's disk.
 void gofer_remote_close(struct gofer_super *s, u32 a, u32 b, u32 c);
 void gofer_remote_flush(struct gofer_super *s);
+
+// Tells the gofers of superblocks that follow the host's mounts what they still hold for nobody.
+void gofer_flush_following(void);
+struct timer *gofer_sweep_timer(void); // live.c's, in the arena; NULL when out of memory
 
 extern const struct file_ops gofer_file_ops;
 extern const struct inode_ops gofer_inode_ops;

@@ -89,6 +89,7 @@ void gofer_remote_close(struct gofer_super *s, u32 a, u32 b, u32 c)
     struct gofer_link *link = s->remote ? gofer_link_of(s) : NULL;
     if (!link)
         return;
+    live_sweep_soon(s); // tells it in the end
     for (u32 i = 0; i < array_size(fids); i++) {
         for (bool placed = !fids[i]; !placed;) {
             mutex_lock(&link->close_lock, GOFER_RANK_POOL);

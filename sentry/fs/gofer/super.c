@@ -12,6 +12,7 @@
 #include "sentry/arena/side.h"
 #include "sentry/fs/gofer/channel.h"
 #include "sentry/fs/gofer/node.h"
+#include "sentry/sched/timer.h"
 
 static struct side_table links;
 
@@ -20,6 +21,7 @@ struct gofer_root {
     struct mutex lock; // RANK_LEAF
     struct list supers; // guarded by lock, as is count
     u32 count;          // ever mounted
+    struct timer sweep; // live.c's
 };
 
 static struct gofer_root *gofer_root(void)
@@ -28,6 +30,40 @@ static struct gofer_root *gofer_root(void)
     if (r && !r->supers.next)
         list_init(&r->supers);
     return r;
+}
+
+struct timer *gofer_sweep_timer(void)
+{
+    struct gofer_root *r = gofer_root();
+    return r ? &r->sweep : NULL;
+}
+
+// The next after number `after` that follows; referenced.
+static struct super *next_following(u32 *after)
+{
+    struct gofer_root *r = gofer_root();
+    struct gofer_super *s;
+    struct super *found = NULL;
+    mutex_lock(&r->lock, RANK_LEAF);
+    list_for_each(s, &r->supers, node) { // which is in the order of numbers
+        if (!s->follows || s->number < *after || !ref_get_unless_zero(&s->sb->ref))
+            continue;
+        *after = s->number + 1;
+        found = s->sb;
+        break;
+    }
+    mutex_unlock(&r->lock);
+    return found;
+}
+
+void gofer_flush_following(void)
+{
+    u32 after = 0;
+    struct super *sb;
+    while ((sb = next_following(&after))) {
+        gofer_remote_flush(sb->priv);
+        super_unref(sb);
+    }
 }
 
 struct super *gofer_super_by_number(u32 number)
@@ -83,6 +119,9 @@ static int connect_host(struct gofer_super *s, const struct gofer_source *src, s
     }
     if (r == 0)
         r = s->remote ? gofer_remote_attach(s, ret, ret_fid) : host_fstatx(src->root_fd, ret);
+    if (r == 0)
+        s->root_mnt = ret->stx_mnt_id;
+    live_attach();
     if (r < 0) {
         side_remove(&links, s->link);
         s->link = 0;
@@ -107,6 +146,7 @@ static struct gofer_super *super_make(const struct gofer_source *src, u32 flags)
     s->remote = src->gofer_fd >= 0;
     s->exclusive = src->exclusive;
     s->is_file = src->is_file;
+    s->follows = src->follows;
     sb->priv = s;
     sb->block_size = 4096;
     sb->max_size = INT64_MAX;
