@@ -11,6 +11,7 @@
 #include "runtime/cgroup/cgroup.h"
 #include "runtime/client.h"
 #include "runtime/log.h"
+#include "runtime/sandbox_mounts.h"
 
 #define STOP_SECONDS 10
 
@@ -53,6 +54,11 @@ void destroy_leave_sandbox(struct container *c)
                            &answer, &why);
     if (r < 0 && r != -ESRCH)
         rlog(RLOG_DEBUG, "%s", why.text);
+    struct container sandbox;
+    if (container_open(&sandbox, c->root, c->sandbox, false, &why) == 0) {
+        sandbox_mounts_detach(&sandbox, c->id);
+        container_close(&sandbox);
+    }
     if (end_process(&c->process, "container", &why) < 0)
         rlog(RLOG_DEBUG, "%s", why.text);
 }

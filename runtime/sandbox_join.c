@@ -7,6 +7,7 @@
 
 #include "runtime/client.h"
 #include "runtime/cmd/cmd.h"
+#include "runtime/sandbox_mounts.h"
 #include "runtime/sandbox_setup.h"
 #include "runtime/seed.h"
 
@@ -75,6 +76,8 @@ static int join(struct sandbox *s, struct setup *u, const struct container *sand
     u64 seed = 0;
     if (!r)
         r = seed_place(k, sandbox, &s->cgroup, &seed, e);
+    if (!r && c->globals->directfs)
+        r = sandbox_mounts_attach(sandbox, c->id, u->attach, u->attach_count, e);
     return r < 0 ? r : ask(u, k, seed, e);
 }
 
