@@ -15,6 +15,7 @@ struct pid;
 struct vfs;
 struct container;
 struct mount;
+struct net_ns;
 
 #define KERNEL_RELEASE "6.1.0-bailey"
 #define KERNEL_VERSION "#1 SMP bailey " BAILEY_VERSION
@@ -50,6 +51,7 @@ struct kernel {
     s32 root_last, pid_max;
     u32 pid_ns_count; // namespaces ever made
     struct list drained; // PID namespaces whose init is the last one in them and has ended
+    struct net_ns *net;  // the sandbox's; referenced (atomic)
     struct mount *nsfs;  // made at first use; referenced (atomic)
     u32 task_count;     // live tasks, guarded by tasks_lock (read atomically)
     u32 task_limit;     // of the sandbox; new tasks beyond it meet EAGAIN

@@ -8,6 +8,7 @@
 #include "sentry/arena/arena.h"
 #include "sentry/ipc/ipc.h"
 #include "sentry/kernel/nsfs.h"
+#include "sentry/socket/net_ns.h"
 #include "sentry/vfs/fdtable.h"
 #include "sentry/vfs/fs_context.h"
 #include "sentry/vfs/mount.h"
@@ -84,9 +85,23 @@ void ns_set_unref(struct ns_set *s)
     uts_ns_unref(s->uts);
     ipc_ns_unref(s->ipc);
     bare_ns_unref(s->cgroup);
-    bare_ns_unref(s->net);
+    net_ns_unref(s->net);
     pid_ns_unref(s->pid_children);
     arena_free(s);
+}
+
+// The sandbox's, which all containers are in.
+static struct net_ns *first_net(void)
+{
+    struct net_ns *n = __atomic_load_n(&the_kernel->net, __ATOMIC_ACQUIRE), *none = NULL;
+    if (n)
+        return net_ns_ref(n);
+    n = net_ns_new(NULL, true);
+    if (!n || __atomic_compare_exchange_n(&the_kernel->net, &none, n, false, __ATOMIC_ACQ_REL,
+                                          __ATOMIC_ACQUIRE))
+        return net_ns_ref(n); // and the kernel has one
+    net_ns_unref(n);
+    return net_ns_ref(none);
 }
 
 struct ns_set *ns_set_new(struct uts_ns *uts, struct ipc_ns *ipc, struct pid_ns *pid)
@@ -99,7 +114,7 @@ struct ns_set *ns_set_new(struct uts_ns *uts, struct ipc_ns *ipc, struct pid_ns 
     s->ipc = ipc_ns_ref(ipc);
     s->pid_children = pid_ns_ref(pid);
     s->cgroup = bare_ns_new(NS_CGROUP, NULL);
-    s->net = bare_ns_new(NS_NET, NULL);
+    s->net = first_net();
     if (s->cgroup && s->net)
         return s;
     ns_set_unref(s);
@@ -116,7 +131,7 @@ static struct ns_set *set_dup(const struct ns_set *s)
     uts_ns_ref(n->uts);
     ipc_ns_ref(n->ipc);
     bare_ns_ref(n->cgroup);
-    bare_ns_ref(n->net);
+    net_ns_ref(n->net);
     pid_ns_ref(n->pid_children);
     return n;
 }
@@ -158,6 +173,16 @@ static int renew_bare(struct bare_ns **at, enum ns_kind kind, struct user_ns *ow
     return 0;
 }
 
+static int renew_net(struct ns_set *s, struct user_ns *owner)
+{
+    struct net_ns *old = s->net, *fresh = net_ns_new(owner, false);
+    if (!fresh)
+        return -ENOSPC;
+    s->net = fresh;
+    net_ns_unref(old);
+    return 0;
+}
+
 static int renew_pid(struct ns_set *s, struct user_ns *owner)
 {
     struct pid_ns *fresh, *old = s->pid_children;
@@ -178,6 +203,8 @@ static int renew(struct ns_set *s, u64 flags, struct user_ns *owner)
         r = renew_ipc(s, owner);
     if (!r && (flags & CLONE_NEWCGROUP))
         r = renew_bare(&s->cgroup, NS_CGROUP, owner);
+    if (!r && (flags & CLONE_NEWNET))
+        r = renew_net(s, owner);
     if (!r && (flags & CLONE_NEWPID))
         r = renew_pid(s, owner);
     return r;
@@ -216,11 +243,6 @@ static int cred_in_new(struct task *t, struct fs_context *fs, struct cred **ret)
     return 0;
 }
 
-static bool all_can_be_made(u64 flags)
-{
-    return !(flags & (CLONE_NEWNET | CLONE_NEWTIME));
-}
-
 int ns_copy(struct task *t, u64 flags, struct fs_context *fs, const struct cred **ret_cred,
             struct ns_set **ret)
 {
@@ -235,8 +257,8 @@ int ns_copy(struct task *t, u64 flags, struct fs_context *fs, const struct cred 
     if (!r && (flags & CLONE_NAMESPACES & ~(u64)CLONE_NEWUSER) &&
         !cred_capable_own(c, CAP_SYS_ADMIN))
         r = -EPERM;
-    if (!r && !all_can_be_made(flags))
-        r = -EINVAL;
+    if (!r && (flags & CLONE_NEWTIME))
+        r = -EINVAL; // as a kernel built without them
     if (!r && (flags & CLONE_NAMESPACES & ~(u64)CLONE_NEWUSER)) {
         set = set_dup(t->ns);
         r = set ? renew(set, flags, c->user_ns) : -ENOMEM;
@@ -340,6 +362,19 @@ long ns_unshare(struct task *t, u64 flags)
     }
     change_apply(t, &x);
     return 0;
+}
+
+struct net_ns *task_get_net(struct task *t)
+{
+    mutex_lock(&t->process->lock, RANK_SIGHAND);
+    struct net_ns *n = t->ns ? net_ns_ref(t->ns->net) : NULL;
+    mutex_unlock(&t->process->lock);
+    return n;
+}
+
+struct net_ns *net_ns_current(void)
+{
+    return current && current->ns ? current->ns->net : the_kernel->net;
 }
 
 void ns_refresh_ids(const struct user_ns *ns)
@@ -450,8 +485,8 @@ static int enter_one(struct task *t, struct change *x, const struct ns_any *n)
         x->set->cgroup = bare_ns_ref(n->bare);
         return 0;
     case NS_NET:
-        bare_ns_unref(x->set->net);
-        x->set->net = bare_ns_ref(n->bare);
+        net_ns_unref(x->set->net);
+        x->set->net = net_ns_ref(n->net);
         return 0;
     case NS_PID:
         return enter_pid(t, x, n->pid);

@@ -14,6 +14,7 @@
 #include "sentry/kernel/task.h"
 
 struct ipc_ns;
+struct net_ns;
 struct path;
 
 // Names of uname(2), shared by those that share a UTS namespace.
@@ -24,7 +25,7 @@ struct uts_ns {
     char hostname[UTS_NAME_MAX + 1], domainname[UTS_NAME_MAX + 1];
 };
 
-// A namespace without contents: cgroup (the only cgroup that is seen is the root).
+// A cgroup namespace: without contents, since the only cgroup that is seen is the root.
 struct bare_ns {
     struct ref ref;
     struct ns_head head;
@@ -34,7 +35,8 @@ struct ns_set {
     struct ref ref;
     struct uts_ns *uts; // referenced, as what follows
     struct ipc_ns *ipc;
-    struct bare_ns *cgroup, *net;
+    struct bare_ns *cgroup;
+    struct net_ns *net;
     struct pid_ns *pid_children; // of processes that it makes
 };
 
@@ -59,6 +61,9 @@ long ns_enter(struct task *t, struct file *f, u32 types) must_check;
 
 // The ids of a user namespace are other ones from now on: tells the stubs of who is in it.
 void ns_refresh_ids(const struct user_ns *ns);
+
+// A task's network namespace, referenced; NULL: it has ended.
+struct net_ns *task_get_net(struct task *t) must_check;
 
 // nsfs: the file of a task's namespace (enum ns_kind; `children`: of pid_for_children) as a path, referenced.
 // -ENOENT: it has none any more.

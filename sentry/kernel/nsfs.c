@@ -9,6 +9,7 @@
 #include "sentry/arena/arena.h"
 #include "sentry/ipc/ipc.h"
 #include "sentry/mm/usercopy.h"
+#include "sentry/socket/net_ns.h"
 #include "sentry/vfs/dentry.h"
 #include "sentry/vfs/fdtable.h"
 #include "sentry/vfs/fs_context.h"
@@ -41,8 +42,9 @@ const struct ns_head *ns_any_head(const struct ns_any *n)
         return &n->pid->head;
     case NS_MNT:
         return &n->mounts->head;
-    case NS_CGROUP:
     case NS_NET:
+        return &n->net->head;
+    case NS_CGROUP:
         return &n->bare->head;
     case NS_KINDS:
         break;
@@ -68,8 +70,10 @@ void ns_any_ref(const struct ns_any *n)
     case NS_MNT:
         mount_ns_ref(n->mounts);
         break;
-    case NS_CGROUP:
     case NS_NET:
+        net_ns_ref(n->net);
+        break;
+    case NS_CGROUP:
         bare_ns_ref(n->bare);
         break;
     case NS_KINDS:
@@ -95,8 +99,10 @@ void ns_any_unref(const struct ns_any *n)
     case NS_MNT:
         mount_ns_unref(n->mounts);
         break;
-    case NS_CGROUP:
     case NS_NET:
+        net_ns_unref(n->net);
+        break;
+    case NS_CGROUP:
         bare_ns_unref(n->bare);
         break;
     case NS_KINDS:

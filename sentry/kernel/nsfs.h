@@ -17,7 +17,8 @@ struct ns_any {
         struct ipc_ns *ipc;
         struct pid_ns *pid;
         struct mount_ns *mounts;
-        struct bare_ns *bare; // cgroup, net
+        struct net_ns *net;
+        struct bare_ns *bare; // cgroup
     };
 };
 

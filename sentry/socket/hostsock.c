@@ -12,6 +12,7 @@
 #include "sentry/arena/arena.h"
 #include "sentry/fs/anon/epoll.h"
 #include "sentry/fs/anon/hostfd.h"
+#include "sentry/socket/net_ns.h"
 #include "sentry/vfs/inode.h"
 
 #define READABLE (EPOLLIN | EPOLLRDNORM)
@@ -229,6 +230,8 @@ int hostsock_new(u16 kind, int domain, int type, int protocol, u32 flags, struct
 {
     struct hostsock like = {
         .domain = (u16)domain, .type = (u16)type, .protocol = (u16)protocol};
+    if (!net_ns_is_sandbox())
+        return -EAFNOSUPPORT; // whoever is in another namespace has none of this one's
     int fd = host_socket(domain, type | HOST_FLAGS, protocol);
     if (fd < 0)
         return no_room(fd);

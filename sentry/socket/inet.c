@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "sentry/socket/loop.h"
 #include "sentry/socket/netdir.h"
 
 #define PROTOCOL_MAX 256 // IPPROTO_MAX without what is numbered above it
@@ -52,6 +53,8 @@ static int choose_protocol(int domain, int type, int protocol)
 
 int inet_socket_new(int domain, int type, int protocol, u32 flags, struct file **ret)
 {
+    if (!net_ns_is_sandbox())
+        return loop_socket_new(domain, type, protocol, flags, ret);
     int chosen = choose_protocol(domain, type, protocol);
     if (chosen < 0)
         return chosen;

@@ -16,6 +16,7 @@
 #include "sentry/arena/arena.h"
 #include "sentry/mm/usercopy.h"
 #include "sentry/socket/inet.h"
+#include "sentry/socket/loop.h"
 
 #define CONF_MAX (256 * sizeof(struct ifreq)) // interfaces that SIOCGIFCONF tells of
 
@@ -160,6 +161,8 @@ long inet_interface_ioctl(u32 cmd, u64 arg)
     u8 kind = kind_of(cmd);
     if (!kind || kind == OUT_INT)
         return -ENOTTY;
+    if (!net_ns_is_sandbox())
+        return loop_interface_ioctl(net_ns_current(), cmd, arg);
     int fd = host_socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_UDP);
     if (fd < 0)
         return fd;

@@ -16,6 +16,7 @@
 
 #include "sentry/arena/arena.h"
 #include "sentry/socket/inet.h"
+#include "sentry/socket/loop.h"
 
 #define MESSAGE_MAX (128u << 10)
 #define ANSWERS_MAX 64
@@ -44,6 +45,8 @@ static struct nl_state *state_of(const struct hostsock *s)
 int netlink_socket_new(int type, int protocol, u32 flags, struct file **ret)
 {
     int host = protocol;
+    if (!net_ns_is_sandbox())
+        return loop_netlink_new(type, protocol, flags, ret);
     if (type != SOCK_RAW && type != SOCK_DGRAM)
         return -ESOCKTNOSUPPORT;
     if (protocol == NETLINK_KOBJECT_UEVENT)

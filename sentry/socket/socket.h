@@ -97,7 +97,7 @@ int packet_socket_new(int type, int protocol, u32 flags, struct file **ret) must
 int foreign_socket_new(int fd, struct file **ret) must_check;
 
 extern const struct socket_ops inet_socket_ops, netlink_socket_ops, host_unix_socket_ops;
-extern const struct socket_ops unix_socket_ops, packet_socket_ops;
+extern const struct socket_ops unix_socket_ops, packet_socket_ops, loop_socket_ops, loop_netlink_socket_ops;
 extern const struct file_ops unix_file_ops;
 
 // ---- options that all families keep in the same way (option.c) -------------------------------------

@@ -60,6 +60,7 @@ static struct unix_sock *sock_new(u16 type)
     list_init(&s->hash_node);
     list_init(&s->flight_node);
     socket_options_init(&s->options);
+    s->net = net_ns_ref(net_ns_current ? net_ns_current() : NULL);
     return s;
 }
 
@@ -79,6 +80,8 @@ void unix_sock_unref(struct unix_sock *s)
     if (!ref_put(&s->ref))
         return;
     unix_addr_unref(s->addr);
+    net_ns_unref(s->net);
+    arena_free(s->loop);
     arena_free(s);
 }
 
@@ -195,7 +198,7 @@ static int sock_file(struct unix_sock *s, u32 flags, struct file **ret)
         return -ENOMEM;
     }
     f->may_read = f->may_write = 1;
-    f->kind = FILE_UNIX;
+    f->kind = s->loop ? FILE_LOOP : FILE_UNIX;
     f->priv = s;
     s->file = f;
     *ret = f;
@@ -335,7 +338,7 @@ static int connect_dgram(struct unix_sock *s, const struct socket_name *name)
         drop_dgram_peer(s, old);
         return 0;
     }
-    int r = unix_find(name, s->type, &target);
+    int r = unix_find(s, name, &target);
     if (r)
         return r;
     struct unix_sock *back = unix_peer(target);
@@ -412,7 +415,7 @@ static int connect_stream(struct file *f, const struct socket_name *name)
 
     if (__atomic_load_n(&s->state, __ATOMIC_SEQ_CST) == UNIX_CONNECTED)
         return -EISCONN;
-    int r = unix_find(name, s->type, &l);
+    int r = unix_find(s, name, &l);
     if (r)
         return r;
     e = sock_new(s->type);
@@ -420,6 +423,8 @@ static int connect_stream(struct file *f, const struct socket_name *name)
         r = e ? -ECONNREFUSED : -ENOMEM;
         goto out;
     }
+    if (l->loop && (r = loop_make_embryo(e, s, l)))
+        goto out;
     while ((r = connect_once(s, l, e)) == -EAGAIN && !unix_nonblock(f, 0)) {
         r = sched_wait_event(&l->queue, WRITABLE | EPOLLHUP, deadline, connect_may_go_on(l));
         if (r) {
@@ -481,7 +486,7 @@ bool unix_writable(const struct unix_sock *s)
 
 bool unix_dgram_full(struct unix_sock *target, struct unix_sock *sender)
 {
-    if (unix_load(&target->receive_count) <= UNIX_DGRAM_QUEUE || target == sender)
+    if (unix_load(&target->receive_count) <= UNIX_DGRAM_QUEUE || target == sender || sender->loop)
         return false;
     spin_lock(&target->peer_lock);
     bool mutual = target->peer == sender;

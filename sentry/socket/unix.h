@@ -15,6 +15,7 @@
 #define BAILEY_SENTRY_SOCKET_UNIX_H
 
 #include "base/ref.h"
+#include "sentry/socket/loop.h"
 #include "sentry/socket/socket.h"
 #include "sentry/vfs/inode.h"
 
@@ -80,6 +81,8 @@ struct unix_sock {
     u32 mark;
     bool candidate;
     struct list flight_node;
+    struct net_ns *net;     // where its abstract name counts; referenced. Does not change
+    struct loop_sock *loop; // it is one of loop.h's; owned. The same
 };
 
 struct unix_root {
@@ -139,8 +142,11 @@ void unix_addr_unref(struct unix_addr *a); // NULL is allowed
 int unix_bind(struct file *f, const struct socket_name *name) must_check;
 int unix_autobind(struct unix_sock *s) must_check;
 void unix_unbind(struct unix_sock *s);
-// The socket a name stands for, referenced. -ECONNREFUSED, -ENOENT, -EACCES, -EINVAL, -EPROTOTYPE.
-int unix_find(const struct socket_name *name, u16 type, struct unix_sock **ret) must_check;
+// The socket a name stands for, as `s` would find it, referenced. -ECONNREFUSED, -ENOENT, -EACCES, -EINVAL, -EPROTOTYPE.
+int unix_find(struct unix_sock *s, const struct socket_name *name, struct unix_sock **ret) must_check;
+// Abstract names without a look at their form: -EADDRINUSE, -EINVAL (it has one), -ENOMEM; -ECONNREFUSED.
+int unix_bind_name(struct unix_sock *s, const u8 *name, u32 size) must_check;
+int unix_find_name(struct unix_sock *s, const struct socket_name *name, struct unix_sock **ret) must_check;
 void unix_addr_out(const struct unix_addr *a, struct socket_name *ret);
 int unix_getname(struct file *f, bool peer, struct socket_name *ret);
 

@@ -257,7 +257,7 @@ static int wait_target(struct unix_sock *s, struct unix_sock *to, bool nonblock,
 static int find_target(struct unix_sock *s, struct socket_msg *m, struct unix_sock **ret)
 {
     if (m->name.size && s->type == SOCK_DGRAM) {
-        int r = unix_find(&m->name, s->type, ret);
+        int r = unix_find(s, &m->name, ret);
         if (r)
             return r;
     } else {

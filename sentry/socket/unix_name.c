@@ -101,18 +101,20 @@ static struct list *bucket(struct unix_root *root, const u8 *name, u32 size, u16
     return &root->hash[h % UNIX_HASH_SIZE];
 }
 
-// Names lock held.
-static struct unix_sock *find_abstract(struct unix_root *root, const u8 *name, u32 size, u16 type)
+// One in the network namespace of `from`. Names lock held.
+static struct unix_sock *find_abstract(struct unix_root *root, const struct unix_sock *from,
+                                       const u8 *name, u32 size)
 {
     struct unix_sock *s;
-    list_for_each(s, bucket(root, name, size, type), hash_node) {
-        if (s->type == type && s->addr->size == size && !memcmp(s->addr->name, name, size))
+    list_for_each(s, bucket(root, name, size, from->type), hash_node) {
+        if (s->type == from->type && s->net == from->net && s->addr->size == size &&
+            !memcmp(s->addr->name, name, size))
             return s;
     }
     return NULL;
 }
 
-static int bind_abstract(struct unix_sock *s, const u8 *name, u32 size)
+int unix_bind_name(struct unix_sock *s, const u8 *name, u32 size)
 {
     struct unix_root *root = unix_root();
     struct unix_addr *a = addr_new(name, size);
@@ -123,7 +125,7 @@ static int bind_abstract(struct unix_sock *s, const u8 *name, u32 size)
     mutex_lock(&root->names, RANK_NAMES);
     if (s->addr) {
         r = -EINVAL;
-    } else if (find_abstract(root, name, size, s->type)) {
+    } else if (find_abstract(root, s, name, size)) {
         r = -EADDRINUSE;
     } else {
         list_push(bucket(root, name, size, s->type), &s->hash_node);
@@ -144,7 +146,7 @@ int unix_autobind(struct unix_sock *s)
         u32 n = __atomic_add_fetch(&root->autobind, 1, __ATOMIC_RELAXED) & 0xfffff;
         memcpy(name, &family, sizeof(family));
         snprintf((char *)name + FAMILY_SIZE + 1, 6, "%05x", n);
-        int r = bind_abstract(s, name, FAMILY_SIZE + 6);
+        int r = unix_bind_name(s, name, FAMILY_SIZE + 6);
         if (r != -EADDRINUSE)
             return r == -EINVAL ? 0 : r; // it has got a name meanwhile
     }
@@ -222,7 +224,7 @@ int unix_bind(struct file *f, const struct socket_name *name)
     int r = check_name(name);
     if (r || addr_of(s))
         return -EINVAL;
-    return is_abstract(name) ? bind_abstract(s, name->data, name->size) : bind_path(s, name);
+    return is_abstract(name) ? unix_bind_name(s, name->data, name->size) : bind_path(s, name);
 }
 
 void unix_unbind(struct unix_sock *s)
@@ -267,23 +269,27 @@ static int find_path(const struct socket_name *name, struct unix_sock **ret)
     return r;
 }
 
-int unix_find(const struct socket_name *name, u16 type, struct unix_sock **ret)
+int unix_find_name(struct unix_sock *s, const struct socket_name *name, struct unix_sock **ret)
 {
     struct unix_root *root = unix_root();
-    int r = check_name(name);
+    mutex_lock(&root->names, RANK_NAMES);
+    struct unix_sock *found = find_abstract(root, s, name->data, name->size);
+    *ret = found ? unix_sock_ref(found) : NULL;
+    mutex_unlock(&root->names);
+    return found ? 0 : -ECONNREFUSED;
+}
+
+int unix_find(struct unix_sock *s, const struct socket_name *name, struct unix_sock **ret)
+{
+    int r = s->loop ? 0 : check_name(name);
     if (r)
         return r;
-    if (!is_abstract(name)) {
-        r = find_path(name, ret);
-        if (!r && (*ret)->type != type) {
-            unix_sock_unref(*ret);
-            r = -EPROTOTYPE;
-        }
-        return r;
+    if (s->loop || is_abstract(name))
+        return unix_find_name(s, name, ret);
+    r = find_path(name, ret);
+    if (!r && (*ret)->type != s->type) {
+        unix_sock_unref(*ret);
+        r = -EPROTOTYPE;
     }
-    mutex_lock(&root->names, RANK_NAMES);
-    struct unix_sock *s = find_abstract(root, name->data, name->size, type);
-    *ret = s ? unix_sock_ref(s) : NULL;
-    mutex_unlock(&root->names);
-    return s ? 0 : -ECONNREFUSED;
+    return r;
 }

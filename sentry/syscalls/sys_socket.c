@@ -17,6 +17,8 @@ static const struct socket_ops *const ops_by_kind[FILE_KINDS] = {
     [FILE_NETLINK] = &netlink_socket_ops,
     [FILE_PACKET] = &packet_socket_ops,
     [FILE_HOST_UNIX] = &host_unix_socket_ops,
+    [FILE_LOOP] = &loop_socket_ops,
+    [FILE_LOOP_NETLINK] = &loop_netlink_socket_ops,
 };
 
 const struct socket_ops *socket_ops(const struct file *f)

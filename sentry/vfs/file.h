@@ -52,6 +52,8 @@ enum file_kind {
     FILE_SECCOMP,   // listener of a seccomp filter
     FILE_NSFS,      // namespaces: /proc/PID/ns
     FILE_PACKET,    // AF_PACKET sockets
+    FILE_LOOP,      // inet sockets of a network namespace of a guest's
+    FILE_LOOP_NETLINK,
     FILE_KINDS
 };
 

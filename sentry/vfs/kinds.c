@@ -17,6 +17,8 @@ extern const struct file_ops kmsg_file_ops WEAK, mqueue_file_ops WEAK;
 extern const struct file_ops host_regular_file_ops WEAK, shm_file_ops WEAK;
 extern const struct file_ops host_unix_file_ops WEAK, seccomp_file_ops WEAK, packet_file_ops WEAK, nsfs_file_ops WEAK;
 
+extern const struct file_ops loop_file_ops WEAK, loop_netlink_file_ops WEAK;
+
 const struct file_ops *const file_ops_table[FILE_KINDS] = {
     [FILE_NONE] = &none_file_ops,
     [FILE_PATH] = &path_file_ops,
@@ -48,6 +50,8 @@ const struct file_ops *const file_ops_table[FILE_KINDS] = {
     [FILE_SECCOMP] = &seccomp_file_ops,
     [FILE_PACKET] = &packet_file_ops,
     [FILE_NSFS] = &nsfs_file_ops,
+    [FILE_LOOP] = &loop_file_ops,
+    [FILE_LOOP_NETLINK] = &loop_netlink_file_ops,
 };
 
 extern const struct inode_ops anon_inode_ops;

@@ -172,6 +172,7 @@ int file_to_string(struct file *f, char *buf, u32 size)
     else if (f->kind == FILE_PIPE || (f->kind == FILE_HOST && i && S_ISFIFO(i->mode)))
         n = snprintf(buf, size, "pipe:[%llu]", (unsigned long long)ino);
     else if (f->kind == FILE_UNIX || f->kind == FILE_INET || f->kind == FILE_NETLINK ||
+             f->kind == FILE_LOOP || f->kind == FILE_LOOP_NETLINK ||
              f->kind == FILE_HOST_UNIX || (f->kind == FILE_HOST && i && S_ISSOCK(i->mode)))
         n = snprintf(buf, size, "socket:[%llu]", (unsigned long long)ino);
     else

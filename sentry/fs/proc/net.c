@@ -12,6 +12,8 @@
 #include "host/host.h"
 #include "sentry/arena/arena.h"
 #include "sentry/fs/proc/proc.h"
+#include "sentry/kernel/ns.h"
+#include "sentry/socket/loop.h"
 #include "sentry/socket/netdir.h"
 
 #define CHUNK 4096
@@ -36,6 +38,13 @@ static int show_host(enum netdir d, const char *path, struct text *out)
 
 static int show_net(struct pseudo_ctx *x, struct text *out)
 {
+    struct net_ns *own = task_get_net(x->task);
+    if (own && !own->sandbox)
+        text_str(out, loop_proc_text(own, pseudo_tables[x->ref.table]->entries[x->ref.entry].name));
+    bool shown = own && !own->sandbox;
+    net_ns_unref(own);
+    if (shown)
+        return 0;
     return show_host(NETDIR_PROC, pseudo_tables[x->ref.table]->entries[x->ref.entry].name, out);
 }
 
@@ -188,6 +197,8 @@ static int show_sys_net(struct pseudo_ctx *x, struct text *out)
 
 static int store_sys_net(struct pseudo_ctx *x, char *text, u32 size)
 {
+    if (!net_ns_is_sandbox())
+        return -EPERM; // they are the sandbox's
     int fd = netdir_open(NETDIR_SYS, path_of(x->ref.param), O_WRONLY);
     if (fd < 0)
         return fd;

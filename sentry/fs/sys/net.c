@@ -14,6 +14,7 @@
 #include "host/socket.h"
 #include "sentry/arena/arena.h"
 #include "sentry/fs/sys/sys.h"
+#include "sentry/socket/loop.h"
 #include "sentry/socket/netdir.h"
 
 #define DEV_TEXT (64u << 10)
@@ -22,6 +23,8 @@
 // One question about one interface.
 static int ask(u32 cmd, struct ifreq *q)
 {
+    if (!net_ns_is_sandbox())
+        return loop_ask(net_ns_current(), cmd, q);
     int fd = host_socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_UDP);
     if (fd < 0)
         return fd;
@@ -61,6 +64,8 @@ static int interfaces_lookup(const struct pseudo_ctx *dir, const struct name *na
 // The host's /proc/net/dev, terminated; NULL. arena_free it.
 static char *read_dev(void)
 {
+    if (!net_ns_is_sandbox())
+        return arena_strdup(loop_proc_text(net_ns_current(), "dev"));
     int fd = netdir_open(NETDIR_PROC, "dev", O_RDONLY);
     char *text = fd < 0 ? NULL : arena_alloc(DEV_TEXT);
     u32 used = 0;
