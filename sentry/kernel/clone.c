@@ -85,6 +85,13 @@ static struct task *copy_task(struct task *t, const struct guest_clone_args *a)
     c->nice = t->nice;
     c->sched_policy = t->sched_policy;
     c->sched_priority = t->sched_priority;
+    if (t->sched_flags) { // SCHED_FLAG_RESET_ON_FORK, which is not passed on
+        bool plain = t->sched_policy == SCHED_NORMAL || t->sched_policy == SCHED_BATCH ||
+                     t->sched_policy == SCHED_IDLE;
+        c->sched_policy = plain ? t->sched_policy : SCHED_NORMAL;
+        c->sched_priority = 0;
+        c->nice = plain ? max(t->nice, 0) : 0;
+    }
     memcpy(c->cpu_mask, t->cpu_mask, sizeof(c->cpu_mask));
     c->personality = t->personality;
     c->ioprio = t->ioprio;

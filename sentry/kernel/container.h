@@ -41,6 +41,10 @@ struct container {
     s32 exit_status;         // wait status of init, when init_ended
     struct tty *console;     // of init, referenced; NULL
     struct cpu_usage dead;   // of processes that are gone
+    // Load averages as of `load_since`, when `load_used` ns had been used. Guarded by tasks_lock.
+    u32 load[3];
+    s64 load_since;
+    u64 load_used;
     u32 oom_kills;
     struct file *notify;     // its socket of sd_notify(3), referenced; NULL. Set while it is being made
     u32 notify_host;         // of this process: whom else to tell, a handle of fs/anon/hostfd.h; 0: nobody. Owned
@@ -123,6 +127,10 @@ struct container_info {
     u32 tasks, processes, oom_kills;
     struct cpu_usage usage;
 };
+// Averages of 1, 5 and 15 minutes; fixed point.
+#define LOAD_SHIFT 16
+void container_get_load(struct container *c, u32 ret[3]);
+
 void container_get_info(struct container *c, struct container_info *ret);
 
 // For kernel/: a task went, a process became a zombie (tasks_lock held).

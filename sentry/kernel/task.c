@@ -323,6 +323,7 @@ void task_usage(struct task *t, struct cpu_usage *ret)
         .system = clock_ticks_to_ns(system),
         .minor_faults = __atomic_load_n(&t->minor_faults, __ATOMIC_RELAXED),
         .voluntary = t->voluntary,
+        .io = t->io,
     };
     // A task in the guest right now adds to its count only when it comes back.
     u64 since = __atomic_load_n(&t->guest_since, __ATOMIC_RELAXED);
@@ -339,6 +340,10 @@ void cpu_usage_add(struct cpu_usage *to, const struct cpu_usage *u)
     to->major_faults += u->major_faults;
     to->voluntary += u->voluntary;
     to->involuntary += u->involuntary;
+    for (int i = 0; i < 2; i++) {
+        to->io.bytes[i] += u->io.bytes[i];
+        to->io.calls[i] += u->io.calls[i];
+    }
 }
 
 void process_usage_locked(struct process *p, struct cpu_usage *ret)

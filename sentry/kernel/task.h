@@ -96,6 +96,9 @@ struct limit {
 struct cpu_usage {
     u64 user, system;
     u64 minor_faults, major_faults, voluntary, involuntary;
+    struct io_usage {
+        u64 bytes[2], calls[2]; // read, written
+    } io;
 };
 
 // A user's counts (RLIMIT_NPROC, RLIMIT_SIGPENDING, RLIMIT_MSGQUEUE). Lives while it counts anything.
@@ -186,6 +189,7 @@ struct task {
     u64 guest_since;           // tick at which it entered the guest; 0: it is not there
     u64 slept_before;          // sleeper.slept when the system call in progress began
     u64 minor_faults, voluntary;
+    struct io_usage io;        // /proc/PID/io; written by the task only
     u64 syscall_nr;            // the one in progress, or ~0 (for --stacks and fault reports)
     u64 syscall_args[6];
     u64 fault_error, fault_trapno, fault_addr; // of the last fault, for signal frames

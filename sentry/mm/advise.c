@@ -225,8 +225,9 @@ int mm_msync(struct mm *mm, u64 addr, u64 size, u32 flags)
     return err;
 }
 
-// Residency of the pages from `addr` on, up to `count`, all of one piece. Returns how many were told.
-static u64 residency(struct mm *mm, struct vma *v, u64 addr, u64 count, u8 *vec)
+// Whether the pages from `addr` on, up to `count`, are there, and in memory files that are no other mapping's. Returns how
+// many it is told of, all of one kind.
+static u64 residency(struct mm *mm, struct vma *v, u64 addr, u64 count, bool *ret_data, bool *ret_own)
 {
     struct extent *e = v->flags & MM_VMA_SHARED ? NULL : extent_find(mm, addr);
     bool covered = e && e->start <= addr;
@@ -239,14 +240,32 @@ static u64 residency(struct mm *mm, struct vma *v, u64 addr, u64 count, u8 *vec)
     struct backing *b = covered ? e->backing : v->backing;
     if (b && b->mf) {
         u64 off = covered ? e->off + (addr - e->start) : v->off + (addr - v->start);
-        bool data;
-        u64 run = memfile_run(b->mf, off, off + count * PAGE_SIZE, &data);
-        count = max((run - off) / PAGE_SIZE, 1ull);
-        memset(vec, data, count);
-        return count;
+        u64 run = memfile_run(b->mf, off, off + count * PAGE_SIZE, ret_data);
+        *ret_own = covered;
+        // What was made beforehand the host does not count as data before it is written.
+        *ret_data |= (v->flags & (MM_VMA_LOCKED | MM_VMA_LOCKED_LATE)) == MM_VMA_LOCKED;
+        return max((run - off) / PAGE_SIZE, 1ull);
     }
-    memset(vec, 1, count); // the host caches files
+    *ret_data = b != NULL; // the host caches files
+    *ret_own = false;
     return count;
+}
+
+void mm_get_residence(struct mm *mm, u64 start, u64 end, struct mm_residence *ret)
+{
+    *ret = (struct mm_residence){0};
+    while (start < end) {
+        bool data, own;
+        mm_lock(mm);
+        struct vma *v = vma_at(mm, start);
+        u64 n = v ? residency(mm, v, start, (end - start) / PAGE_SIZE, &data, &own) : 0;
+        mm_unlock(mm);
+        if (!n)
+            return;
+        ret->rss += data ? n * PAGE_SIZE : 0;
+        ret->anon += data && own ? n * PAGE_SIZE : 0;
+        start += n * PAGE_SIZE;
+    }
 }
 
 int mm_mincore(struct mm *mm, u64 addr, u64 size, struct uaddr vec)
@@ -259,10 +278,12 @@ int mm_mincore(struct mm *mm, u64 addr, u64 size, struct uaddr vec)
     for (u64 left = page_up(size) / PAGE_SIZE; left;) {
         mm_lock(mm);
         struct vma *v = vma_at(mm, addr);
-        u64 n = v ? residency(mm, v, addr, min(left, sizeof(buf)), buf) : 0;
+        bool data = false, own;
+        u64 n = v ? residency(mm, v, addr, min(left, sizeof(buf)), &data, &own) : 0;
         mm_unlock(mm);
         if (!n)
             return -ENOMEM;
+        memset(buf, data, n);
         if (copy_out(vec, buf, n))
             return -EFAULT;
         vec = uaddr_add(vec, n);
@@ -272,7 +293,17 @@ int mm_mincore(struct mm *mm, u64 addr, u64 size, struct uaddr vec)
     return 0;
 }
 
-int mm_mlock(struct mm *mm, u64 addr, u64 size, bool lock)
+// Makes the pages of what was locked, as far as there is memory for them.
+static void populate_locked(struct mm *mm, u64 start, u64 end)
+{
+    for (struct vma *v = vma_find(mm, start); v && v->start < end; v = vma_next(v))
+        if (v->flags & MM_VMA_LOCKED && !(v->flags & MM_VMA_SHARED) && v->prot & PROT_WRITE &&
+            account_may_grow(mm->account, min(v->end, end) - max(v->start, start)) &&
+            populate(mm, v, max(v->start, start), min(v->end, end), false))
+            return;
+}
+
+int mm_mlock(struct mm *mm, u64 addr, u64 size, bool lock, bool on_fault)
 {
     u64 end = page_up(addr + size);
     if (addr + size < addr)
@@ -296,9 +327,12 @@ int mm_mlock(struct mm *mm, u64 addr, u64 size, bool lock)
             break;
         }
         u64 next = min(end, v->end);
-        err = change_flags(mm, v, a, next, lock ? MM_VMA_LOCKED : 0, lock ? 0 : MM_VMA_LOCKED);
+        u32 set = !lock ? 0 : on_fault ? MM_VMA_LOCKED | MM_VMA_LOCKED_LATE : MM_VMA_LOCKED;
+        err = change_flags(mm, v, a, next, set, (MM_VMA_LOCKED | MM_VMA_LOCKED_LATE) & ~set);
         a = next;
     }
+    if (!err && lock && !on_fault)
+        populate_locked(mm, addr, end);
     vma_merge(mm, addr, end);
     mm_unlock(mm);
     return err;

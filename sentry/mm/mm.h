@@ -88,7 +88,8 @@ int mm_madvise(struct mm *mm, u64 addr, u64 size, int advice) must_check;
 u64 mm_brk(struct mm *mm, u64 addr); // the break after the call, as the system call returns it
 int mm_msync(struct mm *mm, u64 addr, u64 size, u32 flags) must_check;
 int mm_mincore(struct mm *mm, u64 addr, u64 size, struct uaddr vec) must_check;
-int mm_mlock(struct mm *mm, u64 addr, u64 size, bool lock) must_check;
+// `on_fault`: pages are not made at once (mlock2(2)).
+int mm_mlock(struct mm *mm, u64 addr, u64 size, bool lock, bool on_fault) must_check;
 int mm_mlockall(struct mm *mm, u32 flags) must_check; // flags 0: munlockall
 // prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME); `name` NULL clears. -EBADF if a VMA there maps a file.
 int mm_set_name(struct mm *mm, u64 addr, u64 size, const char *name) must_check;
@@ -170,6 +171,7 @@ u32 mm_dumpable(struct mm *mm);
 #define MM_VMA_VDSO 256u    // [vdso]
 #define MM_VMA_MAYWRITE 512u // mprotect(2) may make it writable
 #define MM_VMA_STACK 1024u  // [stack]
+#define MM_VMA_LOCKED_LATE 4096u // with LOCKED: pages are made as they are touched
 #define MM_VMA_MAYREAD 2048u // shared mapping of a file open for reading
 
 struct mm_vma_info {
@@ -184,6 +186,13 @@ struct mm_vma_info {
 
 // The first VMA that ends above `addr`, hidden ones left out: true and *ret. Walk with addr = ret->end.
 bool mm_next_vma(struct mm *mm, u64 addr, struct mm_vma_info *ret);
+
+// Of the pages in [start, end), one VMA's: bytes that are there, and of them those that lie in memory files of the address
+// space's own.
+struct mm_residence {
+    u64 rss, anon;
+};
+void mm_get_residence(struct mm *mm, u64 start, u64 end, struct mm_residence *ret);
 
 struct mm_counters {
     u64 size, peak_size;     // bytes mapped

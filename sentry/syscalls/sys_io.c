@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <sys/uio.h>
 
+#include "sentry/kernel/task.h"
 #include "sentry/mm/usercopy.h"
 #include "sentry/syscalls/sys_vfs.h"
 #include "sentry/vfs/fdtable.h"
@@ -15,6 +16,16 @@
 
 typedef long transfer_fn(struct file *f, struct uio *u);
 typedef long transfer_at_fn(struct file *f, struct uio *u, s64 pos);
+
+// Counts a transfer for /proc/PID/io.
+static long count(struct task *t, bool write, long n)
+{
+    if (unlikely(!t)) // a unit test's
+        return n;
+    t->io.calls[write]++;
+    t->io.bytes[write] += n > 0 ? (u64)n : 0;
+    return n;
+}
 
 static long transfer(const u64 a[6], transfer_fn *fn)
 {
@@ -35,12 +46,12 @@ static long transfer(const u64 a[6], transfer_fn *fn)
 
 long sys_read(struct task *t, const u64 a[6])
 {
-    return transfer(a, file_read);
+    return count(t, false, transfer(a, file_read));
 }
 
 long sys_write(struct task *t, const u64 a[6])
 {
-    return transfer(a, file_write);
+    return count(t, true, transfer(a, file_write));
 }
 
 static long transfer_at(const u64 a[6], transfer_at_fn *fn)
@@ -60,12 +71,12 @@ static long transfer_at(const u64 a[6], transfer_at_fn *fn)
 
 long sys_pread64(struct task *t, const u64 a[6])
 {
-    return transfer_at(a, file_pread);
+    return count(t, false, transfer_at(a, file_pread));
 }
 
 long sys_pwrite64(struct task *t, const u64 a[6])
 {
-    return transfer_at(a, file_pwrite);
+    return count(t, true, transfer_at(a, file_pwrite));
 }
 
 // pos NULL: the file's own position.
@@ -86,24 +97,24 @@ static long transfer_vector(const u64 a[6], transfer_fn *fn, transfer_at_fn *fn_
 
 long sys_readv(struct task *t, const u64 a[6])
 {
-    return transfer_vector(a, file_read, file_pread, NULL);
+    return count(t, false, transfer_vector(a, file_read, file_pread, NULL));
 }
 
 long sys_writev(struct task *t, const u64 a[6])
 {
-    return transfer_vector(a, file_write, file_pwrite, NULL);
+    return count(t, true, transfer_vector(a, file_write, file_pwrite, NULL));
 }
 
 long sys_preadv(struct task *t, const u64 a[6])
 {
     s64 pos = (s64)a[3];
-    return transfer_vector(a, file_read, file_pread, &pos);
+    return count(t, false, transfer_vector(a, file_read, file_pread, &pos));
 }
 
 long sys_pwritev(struct task *t, const u64 a[6])
 {
     s64 pos = (s64)a[3];
-    return transfer_vector(a, file_write, file_pwrite, &pos);
+    return count(t, true, transfer_vector(a, file_write, file_pwrite, &pos));
 }
 
 // RWF_HIPRI asks for speed only.
@@ -134,7 +145,7 @@ long sys_preadv2(struct task *t, const u64 a[6])
 {
     s64 pos = (s64)a[3];
     int r = check_rwf(a[0], (u32)a[5], EPOLLIN);
-    return r ? r : transfer_vector(a, file_read, file_pread, pos == -1 ? NULL : &pos);
+    return r ? r : count(t, false, transfer_vector(a, file_read, file_pread, pos == -1 ? NULL : &pos));
 }
 
 long sys_pwritev2(struct task *t, const u64 a[6])
@@ -147,7 +158,7 @@ long sys_pwritev2(struct task *t, const u64 a[6])
     if (r)
         return r;
     file_rwf = flags & RWF_APPENDING;
-    long n = transfer_vector(a, file_write, file_pwrite, pos == -1 ? NULL : &pos);
+    long n = count(t, true, transfer_vector(a, file_write, file_pwrite, pos == -1 ? NULL : &pos));
     file_rwf = 0;
     if (n > 0 && flags & (RWF_DSYNC | RWF_SYNC)) {
         long s = do_fsync(a[0], !(flags & RWF_SYNC));

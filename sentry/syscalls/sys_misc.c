@@ -83,6 +83,10 @@ long sys_sysinfo(struct task *t, const u64 a[6])
         .procs = (u16)min(k->task_count, 65535u),
         .mem_unit = 1,
     };
+    u32 load[3];
+    container_get_load(c, load);
+    for (int i = 0; i < 3; i++)
+        s.loads[i] = load[i]; // SI_LOAD_SHIFT is 16 too
     return copy_out(uaddr(a[0]), &s, sizeof(s));
 }
 

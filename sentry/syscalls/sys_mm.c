@@ -80,19 +80,19 @@ long sys_mincore(struct task *t, const u64 a[6])
 
 long sys_mlock(struct task *t, const u64 a[6])
 {
-    return mm_mlock(t->mm, a[0], a[1], true);
+    return mm_mlock(t->mm, a[0], a[1], true, false);
 }
 
 long sys_mlock2(struct task *t, const u64 a[6])
 {
     if ((u32)a[2] & ~(u32)MLOCK_ONFAULT)
         return -EINVAL;
-    return mm_mlock(t->mm, a[0], a[1], true);
+    return mm_mlock(t->mm, a[0], a[1], true, a[2] & MLOCK_ONFAULT);
 }
 
 long sys_munlock(struct task *t, const u64 a[6])
 {
-    return mm_mlock(t->mm, a[0], a[1], false);
+    return mm_mlock(t->mm, a[0], a[1], false, false);
 }
 
 long sys_mlockall(struct task *t, const u64 a[6])

@@ -15,6 +15,7 @@
 #include <sys/msg.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
@@ -245,6 +246,114 @@ TEST(prctl_arguments)
     CHECK_ERR(prctl(PR_GET_THP_DISABLE, 1, 0, 0, 0), EINVAL);
     CHECK_ERR(prctl(PR_SET_THP_DISABLE, 0, 1, 0, 0), EINVAL);
     CHECK_ERR(prctl(PR_GET_SPECULATION_CTRL, 0, 1, 0, 0), EINVAL);
+}
+
+static void inherit_policy(void *arg)
+{
+    CHECK_EQ(sched_getscheduler(0), SCHED_OTHER);
+    CHECK_EQ(getpriority(PRIO_PROCESS, 0), 0);
+}
+
+TEST(policy_that_children_lose)
+{
+    struct attr at = {.size = sizeof at, .policy = SCHED_FIFO, .priority = 1, .flags = 1};
+    if (syscall(SYS_sched_setattr, 0, &at, 0) < 0)
+        t_skip("no real-time policies here");
+    CHECK_EQ(sched_getscheduler(0), SCHED_FIFO | 0x40000000);
+    t_join(t_fork(inherit_policy, NULL));
+}
+
+// ---- what is told of use ------------------------------------------------------------------------------
+
+static unsigned long long field_of(const char *file, const char *from, const char *field)
+{
+    static char text[1 << 20];
+    t_read_file(file, text, sizeof text);
+    char *p = from ? strstr(text, from) : text;
+    p = p ? strstr(p, field) : NULL;
+    CHECK(p != NULL);
+    return strtoull(p + strlen(field), NULL, 10);
+}
+
+TEST(counts_of_io)
+{
+    char buf[1000] = "";
+    int fd = SYS(open("f", O_RDWR | O_CREAT, 0600));
+    unsigned long long w = field_of("/proc/self/io", NULL, "wchar: "), c = field_of("/proc/self/io", NULL, "syscw: ");
+    SYS(write(fd, buf, 1000));
+    SYS(pwrite(fd, buf, 500, 0));
+    CHECK_EQ(field_of("/proc/self/io", NULL, "wchar: ") - w, 1500);
+    CHECK_EQ(field_of("/proc/self/io", NULL, "syscw: ") - c, 2);
+    w = field_of("/proc/thread-self/io", NULL, "rchar: ");
+    SYS(pread(fd, buf, 700, 0));
+    CHECK(field_of("/proc/thread-self/io", NULL, "rchar: ") >= w + 700);
+}
+
+TEST(residence_of_memory)
+{
+    size_t size = 64 * 4096;
+    char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), range[64];
+    CHECK(p != MAP_FAILED);
+    madvise(p, size, MADV_NOHUGEPAGE);
+    SYS(mprotect(p, 4096, PROT_NONE)); // what follows is a mapping of its own
+    snprintf(range, sizeof range, "%lx-", (unsigned long)p + 4096);
+    CHECK_EQ(field_of("/proc/self/smaps", range, "Rss:"), 0);
+    memset(p + 4096, 1, 10 * 4096);
+    CHECK_EQ(field_of("/proc/self/smaps", range, "Size:"), 63 * 4);
+    unsigned long long rss = field_of("/proc/self/smaps", range, "Rss:");
+    CHECK(rss >= 40 && rss <= 63 * 4);
+    CHECK_EQ(field_of("/proc/self/smaps", range, "Anonymous:"), rss);
+    CHECK(field_of("/proc/self/smaps_rollup", NULL, "Rss:") >= rss);
+}
+
+TEST(locked_memory_is_there)
+{
+    size_t size = 16 * 4096;
+    unsigned char vec[16] = {0};
+    char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(p != MAP_FAILED);
+    if (mlock(p, size) < 0)
+        t_skip("no memory may be locked");
+    SYS(mincore(p, size, vec));
+    for (int i = 0; i < 16; i++)
+        CHECK_EQ(vec[i] & 1, 1);
+}
+
+TEST(load_averages)
+{
+    char text[256];
+    double a, b, c;
+    int running, total, last;
+    t_read_file("/proc/loadavg", text, sizeof text);
+    CHECK_EQ(sscanf(text, "%lf %lf %lf %d/%d %d", &a, &b, &c, &running, &total, &last), 6);
+    CHECK(a >= 0 && b >= 0 && c >= 0 && running >= 1 && total >= running);
+}
+
+static long kcmp(pid_t a, pid_t b, int type, unsigned long x, unsigned long y)
+{
+    return syscall(SYS_kcmp, a, b, type, x, y);
+}
+
+TEST(comparing_kernel_objects)
+{
+    int fd = SYS(open("f", O_RDWR | O_CREAT, 0600)), copy = SYS(dup(fd)), other = SYS(open("f", O_RDONLY));
+    pid_t me = getpid(), parent = me, pid = fork();
+    if (pid == 0) {
+        me = getpid();
+        CHECK_EQ(kcmp(parent, me, 0, (unsigned long)fd, (unsigned long)copy), 0); // KCMP_FILE
+        CHECK(kcmp(parent, me, 1, 0, 0) > 0);                                    // KCMP_VM
+        CHECK(kcmp(parent, me, 2, 0, 0) > 0);                                    // KCMP_FILES
+        _exit(0);
+    }
+    t_join(pid);
+    CHECK_EQ(kcmp(me, me, 0, (unsigned long)fd, (unsigned long)copy), 0);
+    long there = kcmp(me, me, 0, (unsigned long)fd, (unsigned long)other);
+    long back = kcmp(me, me, 0, (unsigned long)other, (unsigned long)fd);
+    CHECK(there > 0 && back > 0 && there != back);
+    CHECK_EQ(kcmp(me, me, 1, 0, 0), 0);
+    CHECK_ERR(kcmp(me, me, 0, 999, 0), EBADF);
+    CHECK_ERR(kcmp(me, me, 99, 0, 0), EINVAL);
+    CHECK_ERR(kcmp(me, pid, 1, 0, 0), ESRCH);
 }
 
 // ---- System V: status by index takes an id too -----------------------------------------------------

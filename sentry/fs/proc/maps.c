@@ -44,14 +44,14 @@ static void show_vma(const struct mm_vma_info *v, struct text *out)
 }
 
 static int for_each_vma(struct pseudo_ctx *x, struct text *out,
-                        void (*show)(const struct mm_vma_info *v, struct text *out))
+                        void (*show)(struct mm *mm, const struct mm_vma_info *v, struct text *out))
 {
     struct mm_vma_info v;
     struct mm *mm = proc_mm(x);
     if (!mm)
         return 0;
     for (u64 addr = 0; !out->error && mm_next_vma(mm, addr, &v); addr = v.end) {
-        show(&v, out);
+        show(mm, &v, out);
         if (v.file)
             file_unref(v.file);
     }
@@ -59,9 +59,14 @@ static int for_each_vma(struct pseudo_ctx *x, struct text *out,
     return 0;
 }
 
+static void show_map(struct mm *mm, const struct mm_vma_info *v, struct text *out)
+{
+    show_vma(v, out);
+}
+
 int proc_show_maps(struct pseudo_ctx *x, struct text *out)
 {
-    return for_each_vma(x, out, show_vma);
+    return for_each_vma(x, out, show_map);
 }
 
 static void smaps_line(struct text *out, const char *name, u64 bytes)
@@ -69,22 +74,33 @@ static void smaps_line(struct text *out, const char *name, u64 bytes)
     text_printf(out, "%-16s%8llu kB\n", name, (unsigned long long)bytes / 1024);
 }
 
-// Which pages of a mapping are resident is the host's to know: sizes are true, residence is shown as
-// the whole size for locked mappings and as zero else.
-static void show_smap(const struct mm_vma_info *v, struct text *out)
+// The lines that smaps and smaps_rollup share. Pages of files are taken for clean, and none for another's.
+static void show_residence(struct text *out, const struct mm_residence *r, bool shared, u64 locked)
 {
-    u64 size = v->end - v->start, locked = v->flags & MM_VMA_LOCKED ? size : 0;
+    u64 files = r->rss - r->anon;
+    const struct {
+        const char *name;
+        u64 bytes;
+    } lines[] = {
+        {"Rss:", r->rss}, {"Pss:", r->rss}, {"Shared_Clean:", shared ? 0 : files},
+        {"Shared_Dirty:", shared ? files : 0}, {"Private_Clean:", 0}, {"Private_Dirty:", r->anon},
+        {"Referenced:", r->rss}, {"Anonymous:", r->anon}, {"LazyFree:", 0}, {"AnonHugePages:", 0},
+        {"Swap:", 0}, {"SwapPss:", 0}, {"Locked:", locked},
+    };
+    for (u32 i = 0; i < array_size(lines); i++)
+        smaps_line(out, lines[i].name, lines[i].bytes);
+}
+
+static void show_smap(struct mm *mm, const struct mm_vma_info *v, struct text *out)
+{
+    struct mm_residence r;
+    u64 size = v->end - v->start;
+    mm_get_residence(mm, v->start, v->end, &r);
     show_vma(v, out);
     smaps_line(out, "Size:", size);
     smaps_line(out, "KernelPageSize:", PAGE_SIZE);
     smaps_line(out, "MMUPageSize:", PAGE_SIZE);
-    static const char *const names[] = {"Rss:", "Pss:", "Shared_Clean:", "Shared_Dirty:",
-                                        "Private_Clean:", "Private_Dirty:", "Referenced:",
-                                        "Anonymous:", "LazyFree:", "AnonHugePages:", "Swap:",
-                                        "SwapPss:"};
-    for (u32 i = 0; i < array_size(names); i++)
-        smaps_line(out, names[i], i < 2 || i == 5 || i == 6 ? locked : 0);
-    smaps_line(out, "Locked:", locked);
+    show_residence(out, &r, v->flags & MM_VMA_SHARED, v->flags & MM_VMA_LOCKED ? size : 0);
     text_str(out, "VmFlags:");
     static const struct {
         u32 prot;
@@ -105,20 +121,24 @@ int proc_show_smaps(struct pseudo_ctx *x, struct text *out)
 
 int proc_show_smaps_rollup(struct pseudo_ctx *x, struct text *out)
 {
-    struct mm_counters c;
+    struct mm_residence sum = {0}, r;
+    struct mm_vma_info v;
+    u64 locked = 0;
     struct mm *mm = proc_mm(x);
     if (!mm)
         return 0;
-    mm_get_counters(mm, &c);
+    for (u64 addr = 0; mm_next_vma(mm, addr, &v); addr = v.end) {
+        mm_get_residence(mm, v.start, v.end, &r);
+        sum.rss += r.rss;
+        sum.anon += r.anon;
+        locked += v.flags & MM_VMA_LOCKED ? v.end - v.start : 0;
+        if (v.file)
+            file_unref(v.file);
+    }
     mm_unref(mm);
     text_printf(out, "%08llx-%08llx ---p 00000000 00:00 0                          [rollup]\n",
                 MM_MIN_ADDR, MM_TOP);
-    smaps_line(out, "Rss:", c.rss);
-    smaps_line(out, "Pss:", c.rss);
-    smaps_line(out, "Private_Dirty:", c.rss_anon);
-    smaps_line(out, "Anonymous:", c.rss_anon);
-    smaps_line(out, "Swap:", 0);
-    smaps_line(out, "Locked:", c.locked);
+    show_residence(out, &sum, false, locked);
     return 0;
 }
 

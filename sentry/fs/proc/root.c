@@ -39,7 +39,12 @@ static int show_loadavg(struct pseudo_ctx *x, struct text *out)
         next = process_next_in(ns, last + 1);
         process_unref(p);
     }
-    text_printf(out, "0.00 0.00 0.00 %u/%u %d\n", running, total, max(last, ns->last));
+    u32 load[3];
+    container_get_load(container_current(), load);
+    for (int i = 0; i < 3; i++)
+        text_printf(out, "%u.%02u ", load[i] >> LOAD_SHIFT,
+                    (load[i] & ((1u << LOAD_SHIFT) - 1)) * 100 >> LOAD_SHIFT);
+    text_printf(out, "%u/%u %d\n", running, total, max(last, ns->last));
     return 0;
 }
 
