@@ -11,9 +11,11 @@
 #include "runtime/cmd/cmd.h"
 #include "runtime/destroy.h"
 #include "runtime/log.h"
+#include "runtime/mounts.h"
 #include "runtime/pidfile.h"
 #include "runtime/proxy.h"
 #include "runtime/rootless.h"
+#include "runtime/sandbox_setup.h"
 
 static int prepare_console(struct creation *c, struct error *e)
 {
@@ -154,7 +156,14 @@ static int make_proxy(struct creation *c, struct client *k, struct error *e)
     r = container_open(&sandbox, c->globals->root, c->joins, false, e);
     if (r < 0)
         return r;
+    struct host_files view = {.root_fd = -1, .write_fd = -1};
+    struct error ignored;
+    if (!c->config.root_shared &&
+        mounts_open_host(c->config.rootfs, c->spec->root_readonly ? HOST_FILES_READONLY : 0,
+                         &view, &ignored) < 0)
+        view.root_fd = -1;
     const struct proxy proxy = {
+        .view_fd = view.root_fd, .view_proc = setup_has_proc(c->spec),
         .container = k->id, .request = m.id, .control_fd = k->fd, .tty_fd = c->console_slave,
         .cgroup = &c->sandbox.cgroup, .namespaces_fd = host_process_open(&sandbox.process),
         .exit_fd = container_exit_open(&c->container, e), .die_with_parent = c->foreground,
@@ -164,6 +173,8 @@ static int make_proxy(struct creation *c, struct client *k, struct error *e)
         close(proxy.exit_fd);
     if (proxy.namespaces_fd >= 0)
         close(proxy.namespaces_fd);
+    if (proxy.view_fd >= 0)
+        close(proxy.view_fd);
     container_close(&sandbox);
     if (pid < 0)
         return pid;

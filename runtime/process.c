@@ -125,6 +125,7 @@ static int leave_to_proxy(const struct session *s, struct error *e)
     if (r < 0)
         return r;
     const struct proxy proxy = {
+        .view_fd = -1,
         .container = s->client.id, .pid = s->pid, .request = s->request,
         .control_fd = s->client.fd, .tty_fd = s->slave, .namespaces_fd = -1, .exit_fd = -1,
         .cgroup = &group,

@@ -3,10 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/mount.h>
+#include <linux/openat2.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -34,6 +38,29 @@ static int place(int from, int to)
     return dup2(from, to) < 0 ? -errno : 0;
 }
 
+// A mount namespace of the proxy's own that has nothing but the container's root, with the /proc of the sandbox that it is in
+// now: clients who join it by the proxy's pid copy files there. A host that does not allow it goes without. The
+// container's links are not to be trusted.
+static void show_root(const struct proxy *p, int host_mounts)
+{
+    struct open_how how = {
+        .flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+        .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH,
+    };
+    int proc = (int)syscall(SYS_open_tree, AT_FDCWD, "/proc", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    if (setns(host_mounts, CLONE_NEWNS) < 0 || unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        syscall(SYS_move_mount, p->view_fd, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0 ||
+        fchdir(p->view_fd) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
+        umount2(".", MNT_DETACH) < 0)
+        return;
+    if (p->view_proc)
+        mkdirat(p->view_fd, "proc", 0755);
+    int point = (int)syscall(SYS_openat2, p->view_fd, "proc", &how, sizeof(how));
+    if (proc >= 0 && point >= 0)
+        syscall(SYS_move_mount, proc, "", point, "",
+                MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
 // In the child, which shares bailey's memory and not its descriptors. Returns on failure only.
 static int become(const struct start *s)
 {
@@ -48,8 +75,11 @@ static int become(const struct start *s)
     setsid();
     if (p->die_with_parent)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
+    int host_mounts = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
     if (p->namespaces_fd >= 0) // clients look at /proc/PID/ns of what they are told; it runs without as well
         setns(p->namespaces_fd, CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC);
+    if (p->namespaces_fd >= 0 && p->view_fd >= 0)
+        show_root(p, host_mounts);
     if (chdir("/") < 0) // whatever directory bailey is in may be unmounted before the proxy ends
         return -errno;
     // All are above the proxy's own numbers by now.
@@ -104,6 +134,7 @@ pid_t proxy_start(const struct proxy *p, struct error *e)
     copy.control_fd = move_up(p->control_fd);
     copy.tty_fd = move_up(p->tty_fd);
     copy.exit_fd = move_up(p->exit_fd);
+    copy.view_fd = move_up(p->view_fd);
     snprintf(pid, sizeof(pid), "%u", p->pid);
     snprintf(request, sizeof(request), "%u", p->request);
     struct start s = {
@@ -114,7 +145,7 @@ pid_t proxy_start(const struct proxy *p, struct error *e)
     };
     s.null_fd = s.null_fd < FREE_FD ? move_up(s.null_fd) : s.null_fd;
     pid_t child = s.null_fd < 0 || s.exec_fd < 0 || copy.control_fd < 0 ? -EMFILE : spawn(&s);
-    const int fds[] = {exec_fd, copy.control_fd, copy.tty_fd, copy.exit_fd, s.exec_fd, s.null_fd};
+    const int fds[] = {exec_fd, copy.control_fd, copy.tty_fd, copy.exit_fd, copy.view_fd, s.exec_fd, s.null_fd};
     for (size_t i = 0; i < array_size(fds); i++)
         if (fds[i] >= 0)
             close(fds[i]);

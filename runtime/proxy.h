@@ -17,6 +17,8 @@ struct proxy {
     int exit_fd;           // file for the record of the end (wire/exit_record.h); -1
     int namespaces_fd;     // a pidfd: its mount, network, UTS and IPC namespaces are joined if that can be; -1
     bool die_with_parent;  // the container ends with bailey
+    int view_fd;           // detached mount of the container's root, for who joins the proxy's mount namespace; -1
+    bool view_proc;        // make a directory for /proc in it
     const struct cgroup *cgroup;
 };
 

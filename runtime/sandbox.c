@@ -24,14 +24,6 @@
 
 static const struct boot_idmap nobody = {0, 65534, 1};
 
-static bool has_proc(const struct spec *s)
-{
-    for (u32 i = 0; i < s->mount_count; i++)
-        if (!strcmp(s->mounts[i].destination, "/proc"))
-            return true;
-    return false;
-}
-
 static int start_sentry(struct sandbox *s, struct setup *u, struct error *e)
 {
     const struct sandbox_config *c = u->config;
@@ -53,7 +45,7 @@ static int start_sentry(struct sandbox *s, struct setup *u, struct error *e)
         .view_fd = u->view_fd,
         .attach = u->attach,
         .attach_count = c->globals->directfs ? u->attach_count : 0,
-        .view_proc = has_proc(c->spec),
+        .view_proc = setup_has_proc(c->spec),
         .keep = u->fds,
         .keep_count = u->fd_count,
         .keep_stdio = c->stdio[0] == 0 && c->stdio[1] == 1 && c->stdio[2] == 2,

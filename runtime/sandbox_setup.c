@@ -181,6 +181,14 @@ int setup_mounts(struct setup *u, struct error *e)
     return r;
 }
 
+bool setup_has_proc(const struct spec *s)
+{
+    for (u32 i = 0; i < s->mount_count; i++)
+        if (!strcmp(s->mounts[i].destination, "/proc"))
+            return true;
+    return false;
+}
+
 // Settings of the network namespace are made before the sentry runs: it may not make them.
 static void setup_sysctls(struct setup *u)
 {

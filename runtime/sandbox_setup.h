@@ -35,6 +35,9 @@ int setup_keep(struct setup *u, int fd);
 // Opens the logs and fills in the boot message's part about them.
 int setup_logs(struct setup *u, struct error *e);
 
+// The configuration mounts a /proc.
+bool setup_has_proc(const struct spec *s);
+
 // Opens the files of all mounts: for the boot message, or without directfs for the gofer.
 int setup_mounts(struct setup *u, struct error *e);
 
