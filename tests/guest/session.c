@@ -231,6 +231,29 @@ TEST(raw_mode_min_time)
     CHECK_EQ(read(slave, buf, sizeof buf), 3);
 }
 
+// Where errors are marked by a byte, that byte itself comes twice.
+TEST(marked_errors)
+{
+    unsigned char buf[16];
+    struct termios t;
+    open_pty();
+    SYS(tcgetattr(slave, &t));
+    cfmakeraw(&t);
+    SYS(tcsetattr(slave, TCSANOW, &t));
+    type("\377a");
+    CHECK_EQ(read(slave, buf, sizeof buf), 2);
+    t.c_iflag |= PARMRK;
+    SYS(tcsetattr(slave, TCSANOW, &t));
+    type("\377a");
+    CHECK_EQ(read(slave, buf, sizeof buf), 3);
+    CHECK(buf[0] == 0xff && buf[1] == 0xff && buf[2] == 'a');
+    t.c_iflag |= ISTRIP;
+    SYS(tcsetattr(slave, TCSANOW, &t));
+    type("\377");
+    CHECK_EQ(read(slave, buf, sizeof buf), 1);
+    CHECK_EQ(buf[0], 0x7f);
+}
+
 TEST(termios_round_trip)
 {
     struct termios a, b;

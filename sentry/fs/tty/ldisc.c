@@ -320,16 +320,19 @@ static void end_line(struct tty *t, u8 c)
     in_put(t, c, true);
 }
 
-// Room for one more character that ends no line. In canonical mode one place is kept for the end of the line.
-static bool char_room(const struct tty *t)
+// Room for so many more characters that end no line. In canonical mode one place is kept for the end of the line.
+static bool char_room(const struct tty *t, u32 count)
 {
-    return in_used(t) < TTY_IN_SIZE - 1;
+    return in_used(t) + count < TTY_IN_SIZE;
 }
 
 // An ordinary character, echoed.
 static void store(struct tty *t, u8 c)
 {
-    if (!char_room(t)) {
+    // With PARMRK 0xff announces a byte that came with an error (which none does here), so that it stands for itself
+    // only twice.
+    bool twice = c == 0xff && has_iflag(t, PARMRK);
+    if (!char_room(t, 1 + twice)) {
         if (has_iflag(t, IMAXBEL))
             out_raw(t, '\a');
         return;
@@ -343,6 +346,8 @@ static void store(struct tty *t, u8 c)
         else
             echo_char(t, c);
     }
+    if (twice)
+        in_put(t, c, false);
     in_put(t, c, false);
 }
 
@@ -486,7 +491,7 @@ bool ldisc_has_room(const struct tty *t)
     // While no line is complete, nobody can make room by reading: what does not fit is dropped.
     if (tty_is_canonical(t) && tty_load(&t->in_canon) == tty_load(&t->in_tail))
         return true;
-    return char_room(t);
+    return char_room(t, 1 + has_iflag(t, PARMRK));
 }
 
 // ---- readers ----------------------------------------------------------------------------------------
