@@ -23,8 +23,14 @@
 #define READABLE (EPOLLIN | EPOLLRDNORM)
 
 struct answer {
-    struct nlmsghdr header;
-    struct nlmsgerr error;
+    u32 size;
+    union {
+        struct {
+            struct nlmsghdr header;
+            struct nlmsgerr error;
+        };
+        u8 bytes[NETLINK_OWN_MAX];
+    };
 };
 
 // In the arena, at hostsock.family.
@@ -133,6 +139,21 @@ static int check_request(const struct hostsock *s, const struct nlmsghdr *h, con
     return s->protocol == NETLINK_ROUTE ? check_route(h->nlmsg_type) : check_diag(h, data);
 }
 
+void netlink_deliver(struct file *f, const void *data, u32 size)
+{
+    struct hostsock *s = hostsock_of(f);
+    struct nl_state *st = state_of(s);
+    mutex_lock(&st->lock, RANK_FILE);
+    if (st->count < ANSWERS_MAX && size <= NETLINK_OWN_MAX) {
+        struct answer *a = &st->answers[st->count];
+        a->size = size;
+        memcpy(a->bytes, data, size);
+        __atomic_store_n(&st->count, st->count + 1, __ATOMIC_SEQ_CST);
+    }
+    mutex_unlock(&st->lock);
+    waitq_wake(&s->queue, READABLE);
+}
+
 static void answer(struct hostsock *s, const struct nlmsghdr *to, int error)
 {
     struct nl_state *st = state_of(s);
@@ -140,7 +161,8 @@ static void answer(struct hostsock *s, const struct nlmsghdr *to, int error)
     if (st->count < ANSWERS_MAX) {
         struct answer *a = &st->answers[st->count];
         *a = (struct answer){
-            .header = {.nlmsg_len = sizeof(*a), .nlmsg_type = NLMSG_ERROR,
+            .size = sizeof(a->bytes),
+            .header = {.nlmsg_len = sizeof(a->bytes), .nlmsg_type = NLMSG_ERROR,
                        .nlmsg_flags = 0x100, // NLM_F_CAPPED
                        .nlmsg_seq = to->nlmsg_seq, .nlmsg_pid = st->port},
             .error = {.error = error, .msg = *to},
@@ -269,11 +291,11 @@ static long take_answer(struct hostsock *s, struct socket_msg *m)
     m->name.size = sizeof(from);
     memcpy(m->name.data, &from, sizeof(from));
     u64 room = m->u->resid;
-    long n = room ? uio_put(m->u, &a, min(room, (u64)sizeof(a))) : 0;
+    long n = room ? uio_put(m->u, a.bytes, min(room, (u64)a.size)) : 0;
     if (n < 0)
         return n;
-    m->ret_flags = room < sizeof(a) ? MSG_TRUNC : 0;
-    return m->flags & MSG_TRUNC ? (long)sizeof(a) : n;
+    m->ret_flags = room < a.size ? MSG_TRUNC : 0;
+    return m->flags & MSG_TRUNC ? (long)a.size : n;
 }
 
 struct receive {

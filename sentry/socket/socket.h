@@ -88,6 +88,9 @@ void unix_notified(const char *text, u32 size) __attribute__((weak));
 // AF_INET, AF_INET6, AF_NETLINK: -EPERM, -ESOCKTNOSUPPORT, -EPROTONOSUPPORT, -ENFILE.
 int inet_socket_new(int domain, int type, int protocol, u32 flags, struct file **ret) must_check;
 int netlink_socket_new(int type, int protocol, u32 flags, struct file **ret) must_check;
+// A message of the kernel's own (at most NETLINK_OWN_MAX bytes) for a netlink socket; lost when too many wait there.
+#define NETLINK_OWN_MAX 36
+void netlink_deliver(struct file *f, const void *data, u32 size);
 
 // AF_PACKET (packet.h).
 int packet_socket_new(int type, int protocol, u32 flags, struct file **ret) must_check;

@@ -12,6 +12,7 @@
 #include "sentry/kernel/clock.h"
 #include "sentry/kernel/task.h"
 #include "sentry/mm/usercopy.h"
+#include "sentry/socket/socket.h"
 #include "sentry/vfs/fdtable.h"
 #include "sentry/vfs/fs_context.h"
 #include "sentry/vfs/path.h"
@@ -244,40 +245,72 @@ long sys_mq_timedreceive(struct task *t, const u64 a[6])
 
 // ---- notification, attributes -------------------------------------------------------------------------
 
-long sys_mq_notify(struct task *t, const u64 a[6])
+struct guest_event {
+    u64 value;
+    s32 signo, notify;
+    u8 rest[48];
+};
+
+// The C library's thread reads from a netlink socket, whose descriptor stands for the signal; its value is where the
+// cookie is.
+static int thread_event(const struct guest_event *ev, struct mq_notify *ret)
 {
-    struct {
-        u64 value;
-        s32 signo, notify;
-        u8 rest[48];
-    } event;
-    struct mq_notify n = {0};
-    struct fdref ref;
-    if (a[1]) {
-        if (copy_in(&event, uaddr(a[1]), sizeof(event)))
-            return -EFAULT;
-        // SIGEV_THREAD needs a netlink socket of the C library's, which is not there.
-        if (event.notify != SIGEV_SIGNAL && event.notify != SIGEV_NONE)
-            return event.notify == SIGEV_THREAD ? -ENOSYS : -EINVAL;
-        if (event.notify == SIGEV_SIGNAL && (event.signo < 1 || event.signo > 64))
-            return -EINVAL;
-        n = (struct mq_notify){.pid = t->process->pid->root_nr,
-                               .signal = event.notify == SIGEV_SIGNAL ? event.signo : 0,
-                               .value = event.value,
-                               .serial = (u64)t->process->start_time};
-    }
-    long r = get_queue((int)a[0], &ref);
-    if (r)
-        return r;
-    r = mqueue_notify(ref.file, a[1] ? &n : NULL);
+    if (copy_in(ret->cookie, uaddr(ev->value), sizeof(ret->cookie)))
+        return -EFAULT;
+    struct fdref ref = fd_get(ev->signo);
+    if (!ref.file)
+        return -EBADF;
+    int r = ref.file->kind == FILE_NETLINK ? 0 : -EINVAL;
+    if (!r)
+        ret->socket = file_ref(ref.file);
     fd_put(ref);
     return r;
 }
 
-void mqueue_signal(const struct mq_notify *n)
+static int read_event(struct task *t, u64 addr, struct mq_notify *ret)
 {
+    struct guest_event ev;
+    if (copy_in(&ev, uaddr(addr), sizeof(ev)))
+        return -EFAULT;
+    if (ev.notify != SIGEV_SIGNAL && ev.notify != SIGEV_NONE && ev.notify != SIGEV_THREAD)
+        return -EINVAL;
+    if (ev.notify == SIGEV_SIGNAL && (ev.signo < 1 || ev.signo > 64))
+        return -EINVAL;
+    *ret = (struct mq_notify){.pid = t->process->pid->root_nr,
+                              .signal = ev.notify == SIGEV_SIGNAL ? ev.signo : 0,
+                              .value = ev.value,
+                              .serial = (u64)t->process->start_time};
+    return ev.notify == SIGEV_THREAD ? thread_event(&ev, ret) : 0;
+}
+
+long sys_mq_notify(struct task *t, const u64 a[6])
+{
+    struct mq_notify n = {0};
+    struct fdref ref;
+    long r = a[1] ? read_event(t, a[1], &n) : 0;
+    if (r)
+        return r;
+    r = get_queue((int)a[0], &ref);
+    if (!r) {
+        r = mqueue_notify(ref.file, a[1] ? &n : NULL);
+        fd_put(ref);
+    }
+    if (r && n.socket)
+        file_unref(n.socket);
+    return r;
+}
+
+void mqueue_tell(struct mq_notify *n, bool message)
+{
+    if (n->socket) {
+        n->cookie[MQ_COOKIE_SIZE - 1] = message ? 1 : 2; // NOTIFY_WOKENUP, NOTIFY_REMOVED
+        netlink_deliver(n->socket, n->cookie, MQ_COOKIE_SIZE);
+        file_unref(n->socket);
+        n->socket = NULL;
+        return;
+    }
     struct guest_siginfo info;
-    struct process *p = n->signal ? process_find_root(n->pid) : NULL;
+    struct process *p = message && n->signal ? process_find_root(n->pid) : NULL;
     if (!p)
         return;
     if ((u64)p->start_time == n->serial) {

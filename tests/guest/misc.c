@@ -321,6 +321,38 @@ TEST(user_contexts)
     CHECK_EQ(steps, 5);
 }
 
+static struct t_event told;
+
+static void on_message(union sigval v)
+{
+    CHECK_EQ(v.sival_int, 77);
+    t_event_set(&told);
+}
+
+// SIGEV_THREAD: the C library's thread, which waits on a netlink socket.
+TEST(queue_tells_a_thread)
+{
+    struct mq_attr attr = {.mq_maxmsg = 4, .mq_msgsize = 100};
+    struct sigevent ev = {.sigev_notify = SIGEV_THREAD, .sigev_notify_function = on_message,
+                          .sigev_value.sival_int = 77};
+    char buf[100];
+    t_event_init(&told);
+    mqd_t q = mq_open("/threaded", O_CREAT | O_RDWR, 0600, &attr);
+    if (q == -1 && errno == ENOSYS)
+        t_skip("no message queues");
+    SYS(mq_unlink("/threaded"));
+    for (int i = 0; i < 2; i++) {
+        SYS(mq_notify(q, &ev));
+        CHECK_ERR(mq_notify(q, &ev), EBUSY);
+        SYS(mq_send(q, "x", 1, 0));
+        t_event_wait(&told);
+        CHECK_EQ(SYS(mq_receive(q, buf, sizeof buf, NULL)), 1);
+    }
+    SYS(mq_notify(q, &ev));
+    SYS(mq_notify(q, NULL));
+    SYS(mq_send(q, "x", 1, 0)); // nobody is told
+}
+
 TEST(popen_and_system_fail_cleanly_without_shell)
 {
     // posix_spawn of something that is not there.

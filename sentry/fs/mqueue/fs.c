@@ -162,6 +162,8 @@ static void evict(struct inode *i)
     while ((node = list_pop(&q->messages)))
         arena_free(list_entry(node, struct mq_message, node));
     queue_discharge(set, q);
+    if (q->notify.pid)
+        mqueue_tell(&q->notify, false);
     arena_free(q);
 }
 

@@ -25,11 +25,15 @@ struct mq_message {
     u8 data[];
 };
 
+#define MQ_COOKIE_SIZE 32
+
 struct mq_notify {
     s32 pid;    // of the process that registered; 0: nobody
     s32 signal; // 0: SIGEV_NONE
     u64 value;
     u64 serial; // start time of the process
+    struct file *socket;       // SIGEV_THREAD: a netlink socket that is sent the cookie; referenced; NULL
+    u8 cookie[MQ_COOKIE_SIZE];
 };
 
 struct mqueue {
@@ -70,12 +74,13 @@ void mqueue_set_shape(struct inode *root, u32 max_count, u32 max_size);
 
 int mqueue_send(struct file *f, struct mq_message *m, s64 deadline) must_check; // takes `m` on success
 int mqueue_receive(struct file *f, s64 deadline, struct mq_message **ret) must_check;
-// NULL: ends the caller's registration. -EBUSY.
+// Takes over what `n` refers to on success. NULL: ends the caller's registration. -EBUSY.
 int mqueue_notify(struct file *f, const struct mq_notify *n) must_check;
 
 // ---- implemented by kernel/ ----
-// The message signal (SI_MESGQ) to the process, if it still is the one that registered.
-void mqueue_signal(const struct mq_notify *n);
+// A message has come, or the registration ends without one: tells who registered, if it still is the same process, and
+// drops what `n` refers to. No lock held.
+void mqueue_tell(struct mq_notify *n, bool message);
 // Counts bytes of queues for the current task's user, *ret_uid: -EMFILE above RLIMIT_MSGQUEUE. -ENOMEM.
 int kernel_charge_queue(u64 bytes, u32 *ret_uid) must_check;
 void kernel_discharge_queue(u32 uid, u64 bytes);

@@ -59,7 +59,7 @@ int mqueue_send(struct file *f, struct mq_message *m, s64 deadline)
     }
     waitq_wake(&q->queue, EPOLLIN | EPOLLRDNORM);
     if (n.pid)
-        mqueue_signal(&n);
+        mqueue_tell(&n, true);
     return 0;
 }
 
@@ -102,6 +102,7 @@ int mqueue_receive(struct file *f, s64 deadline, struct mq_message **ret)
 int mqueue_notify(struct file *f, const struct mq_notify *n)
 {
     struct mqueue *q = f->priv;
+    struct mq_notify old = {0};
     int r = 0;
     mutex_lock(&q->lock, RANK_FILE);
     if (n) {
@@ -110,9 +111,12 @@ int mqueue_notify(struct file *f, const struct mq_notify *n)
         else
             q->notify = *n;
     } else if (q->notify.pid == job_current_pid()) {
+        old = q->notify;
         q->notify = (struct mq_notify){0};
     }
     mutex_unlock(&q->lock);
+    if (old.pid)
+        mqueue_tell(&old, false);
     return r;
 }
 
