@@ -168,6 +168,15 @@ void cgroup_raise_weight(const struct cgroup *c, const struct cgroup *least)
     int r = cgroup_write(dir, file, text);
     if (r < 0)
         rlog(RLOG_DEBUG, "%s of cgroup %s: %s", file, c->path, strerror(-r));
+    if (r < 0 || !c->unit)
+        return;
+    // systemd would put back what it knows.
+    struct cgroup_setting setting = {
+        .controller = "cpu", .file = file, .field = "cpu.shares", .value = text};
+    const struct cgroup_settings settings = {.items = &setting, .count = 1};
+    struct error e;
+    if (scope_update(c, &settings, &e) < 0)
+        rlog(RLOG_DEBUG, "%s", e.text);
 }
 
 int cgroup_check_resources(json_object *resources, struct error *e)
