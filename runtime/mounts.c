@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <linux/mount.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -68,8 +70,10 @@ static int open_detached(const struct source *s, u32 flags, int userns, struct e
     struct mount_attr attr = {
         .attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
                     (flags & HOST_FILES_READONLY ? MOUNT_ATTR_RDONLY : 0),
+        .attr_clr = flags & HOST_FILES_WRITABLE_ALL ? MOUNT_ATTR_RDONLY : 0,
         .propagation = flags & HOST_FILES_FOLLOW ? MS_SLAVE : MS_PRIVATE,
     };
+    struct mount_attr top = {.attr_set = MOUNT_ATTR_RDONLY};
     struct mount_attr idmap = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (u64)max(userns, 0)};
     int fd = open_tree_clone(s->fd, recursive);
     // An ordinary user may not look below mounts that were made before its own namespace.
@@ -81,6 +85,9 @@ static int open_detached(const struct source *s, u32 flags, int userns, struct e
         return error_errno(e, -errno, "%s", s->name);
     int r = 0;
     if (syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH | recursive, &attr, sizeof(attr)) < 0)
+        r = error_errno(e, -errno, "%s: set mount attributes", s->name);
+    if (!r && flags & HOST_FILES_READONLY_TOP &&
+        syscall(SYS_mount_setattr, fd, "", AT_EMPTY_PATH, &top, sizeof(top)) < 0)
         r = error_errno(e, -errno, "%s: set mount attributes", s->name);
     recursive = flags & HOST_FILES_IDMAP_ALL ? AT_RECURSIVE : 0;
     if (!r && userns >= 0 &&
@@ -169,6 +176,49 @@ static bool kernel_kind(const struct source *s, enum boot_mount_kind *ret)
     return true;
 }
 
+// Undoes mountinfo's octal escapes.
+static void unescape(char *s)
+{
+    char *to = s;
+    for (; *s; s++) {
+        unsigned c;
+        if (*s == '\\' && sscanf(s + 1, "%3o", &c) == 1) {
+            *to++ = (char)c;
+            s += 3;
+        } else {
+            *to++ = *s;
+        }
+    }
+    *to = 0;
+}
+
+// Is anything mounted below a directory? When it cannot be told, no.
+static bool mounts_are_below(int fd)
+{
+    char self[32], dir[PATH_MAX + 1], *line = NULL;
+    size_t room = 0;
+    bool found = false;
+    snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(self, dir, sizeof(dir) - 2);
+    FILE *f = n > 0 ? fopen("/proc/self/mountinfo", "re") : NULL;
+    if (!f)
+        return false;
+    if (dir[n - 1] != '/')
+        dir[n++] = '/';
+    while (!found && getline(&line, &room, f) > 0) {
+        int at = 0;
+        if (sscanf(line, "%*d %*d %*s %*s %n", &at) < 0 || !at)
+            continue;
+        char *point = line + at;
+        point[strcspn(point, " ")] = 0;
+        unescape(point);
+        found = !strncmp(point, dir, (size_t)n) && point[n];
+    }
+    free(line);
+    fclose(f);
+    return found;
+}
+
 static int open_bind(const struct spec_mount *sm, const struct source *source, u32 flags,
                      struct host_files *files, struct error *e)
 {
@@ -198,6 +248,17 @@ static bool follows(const struct spec_mount *sm, const struct source *source, bo
     return true;
 }
 
+// "ro" is for the mount itself; "rro" for those below, too. Where mounts come later there is but one answer for all.
+static u32 read_only_flags(const struct spec_mount *sm, const struct source *source, bool overlaid)
+{
+    if (!overlaid && !(sm->flags & MS_RDONLY))
+        return 0;
+    bool top_only = !overlaid && sm->recursive && !sm->ro_all &&
+                    !(sm->flags & (MS_SHARED | MS_SLAVE)) && S_ISDIR(source->st.st_mode) &&
+                    mounts_are_below(source->fd);
+    return top_only ? HOST_FILES_READONLY_TOP : HOST_FILES_READONLY;
+}
+
 static int translate_bind(const struct spec_mount *sm, const char *bundle, bool readonly,
                           struct pool *pool, struct boot_mount *m, struct error *e)
 {
@@ -222,8 +283,9 @@ static int translate_bind(const struct spec_mount *sm, const char *bundle, bool 
         m->fstype = m->source = fstypes[kind];
         return 0;
     }
-    u32 flags = (readonly || sm->flags & MS_RDONLY ? HOST_FILES_READONLY : 0) |
+    u32 flags = read_only_flags(sm, &source, readonly) |
                 (sm->recursive ? HOST_FILES_RECURSIVE : 0) |
+                (sm->rw_all && !readonly ? HOST_FILES_WRITABLE_ALL : 0) |
                 (sm->idmap_all ? HOST_FILES_IDMAP_ALL : 0) |
                 (follows(sm, &source, readonly) ? HOST_FILES_FOLLOW : 0);
     r = open_bind(sm, &source, flags, &files, e);
@@ -235,7 +297,8 @@ static int translate_bind(const struct spec_mount *sm, const char *bundle, bool 
     m->root_fd = files.root_fd;
     m->write_fd = files.write_fd;
     m->traits |= (files.is_file ? BOOT_TRAIT_FILE : 0) |
-                 (flags & HOST_FILES_FOLLOW ? BOOT_TRAIT_FOLLOWS : 0);
+                 (flags & HOST_FILES_FOLLOW ? BOOT_TRAIT_FOLLOWS : 0) |
+                 (flags & HOST_FILES_READONLY_TOP ? BOOT_TRAIT_READONLY_TOP : 0);
     if (files.is_file && files.write_fd < 0)
         m->flags |= MS_RDONLY;
     return 0;

@@ -18,6 +18,8 @@ struct host_files {
 
 #define HOST_FILES_READONLY 1u
 #define HOST_FILES_RECURSIVE 2u
+#define HOST_FILES_READONLY_TOP 16u // the first mount, not those below it
+#define HOST_FILES_WRITABLE_ALL 32u // mounts below it that are read-only as well
 #define HOST_FILES_FOLLOW 8u    // a slave of the host's mounts, to be attached somewhere
 #define HOST_FILES_IDMAP_ALL 4u // mounts below it are id-mapped, too
 

@@ -104,7 +104,8 @@ static int export_mount(struct setup *u, struct boot_mount *m, struct error *e)
         u->gofer_fds[u->gofer_count++] = m->write_fd;
     u->exports[u->gofer.export_count++] = (struct boot_export){
         .root_fd = m->root_fd, .write_fd = m->write_fd, .channel_fd = pair[1],
-        .traits = m->traits, .readonly = (m->flags & MS_RDONLY) != 0,
+        .traits = m->traits,
+        .readonly = m->flags & MS_RDONLY && !(m->traits & BOOT_TRAIT_READONLY_TOP),
     };
     m->root_fd = m->write_fd = -1;
     m->gofer_fd = setup_keep(u, pair[0]);

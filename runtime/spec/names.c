@@ -69,7 +69,9 @@ struct mount_option {
     u64 flags;
 };
 
-// Options that are flags: OCI config.md "mounts", mount(8).
+// Options that are flags: OCI config.md "mounts", mount(8). Mounts below a bind mount's source are no mounts of the
+// guest's: its flags hold for them, too, so that most of the recursive words say the same. Without flags: what
+// means nothing to the guest's kernel.
 static const struct mount_option mount_options[] = {
     {"async", true, MS_SYNCHRONOUS},
     {"atime", true, MS_NOATIME},
@@ -79,26 +81,51 @@ static const struct mount_option mount_options[] = {
     {"diratime", true, MS_NODIRATIME},
     {"dirsync", false, MS_DIRSYNC},
     {"exec", true, MS_NOEXEC},
+    {"iversion", false, 0},
+    {"lazytime", false, 0},
+    {"loud", false, 0},
+    {"mand", false, 0},
     {"noatime", false, MS_NOATIME},
     {"nodev", false, MS_NODEV},
     {"nodiratime", false, MS_NODIRATIME},
     {"noexec", false, MS_NOEXEC},
+    {"noiversion", false, 0},
+    {"nolazytime", false, 0},
+    {"nomand", false, 0},
     {"norelatime", true, MS_RELATIME},
     {"nostrictatime", true, MS_STRICTATIME},
     {"nosuid", false, MS_NOSUID},
     {"nosymfollow", false, MS_NOSYMFOLLOW},
     {"private", false, MS_PRIVATE},
+    {"ratime", true, MS_NOATIME},
     {"rbind", false, MS_BIND | MS_REC},
+    {"rdev", true, MS_NODEV},
+    {"rdiratime", true, MS_NODIRATIME},
     {"relatime", false, MS_RELATIME},
     {"remount", false, 0},
+    {"rexec", true, MS_NOEXEC},
+    {"rnoatime", false, MS_NOATIME},
+    {"rnodev", false, MS_NODEV},
+    {"rnodiratime", false, MS_NODIRATIME},
+    {"rnoexec", false, MS_NOEXEC},
+    {"rnorelatime", true, MS_RELATIME},
+    {"rnostrictatime", true, MS_STRICTATIME},
+    {"rnosuid", false, MS_NOSUID},
+    {"rnosymfollow", false, MS_NOSYMFOLLOW},
     {"ro", false, MS_RDONLY},
     {"rprivate", false, MS_PRIVATE | MS_REC},
+    {"rrelatime", false, MS_RELATIME},
     {"rro", false, MS_RDONLY},
+    {"rrw", true, MS_RDONLY},
     {"rshared", false, MS_SHARED | MS_REC},
     {"rslave", false, MS_SLAVE | MS_REC},
+    {"rstrictatime", false, MS_STRICTATIME},
+    {"rsuid", true, MS_NOSUID},
+    {"rsymfollow", true, MS_NOSYMFOLLOW},
     {"runbindable", false, MS_UNBINDABLE | MS_REC},
     {"rw", true, MS_RDONLY},
     {"shared", false, MS_SHARED},
+    {"silent", false, 0},
     {"slave", false, MS_SLAVE},
     {"strictatime", false, MS_STRICTATIME},
     {"suid", true, MS_NOSUID},
@@ -163,8 +190,10 @@ int spec_mount_options(struct spec_mount *m, struct pool *pool, const char *cons
             } else if (found->flags & MS_PROPAGATION) {
                 m->flags = (m->flags & ~(u64)(MS_PROPAGATION | MS_REC)) | found->flags;
             } else if (found->clear) {
+                m->rw_all |= !strcmp(found->name, "rrw");
                 m->flags &= ~found->flags;
             } else {
+                m->ro_all |= !strcmp(found->name, "rro");
                 m->flags |= found->flags;
             }
             continue;

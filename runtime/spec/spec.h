@@ -23,6 +23,7 @@ struct spec_mount {
     u64 flags;               // MS_*
     bool bind;
     bool recursive;          // rbind
+    bool ro_all, rw_all;     // rro, rrw: mounts below the source are made so, too
     bool copy_up;            // tmpcopyup
     bool idmap;              // owners of files are mapped: idmap, ridmap, or maps of the mount's own
     bool idmap_all;          // ridmap

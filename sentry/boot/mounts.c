@@ -132,6 +132,8 @@ static void request_init(struct request *q, const struct boot_mount *b)
                   .follows = b->traits & BOOT_TRAIT_FOLLOWS},
         .fs = fs_of_kind[b->kind],
     };
+    if (b->traits & BOOT_TRAIT_READONLY_TOP)
+        q->m.flags &= ~(u32)MS_RDONLY;
     if (b->kind != BOOT_MOUNT_HOST)
         return;
     q->m.arg = &q->gofer;
@@ -195,16 +197,19 @@ static int copy_below(const struct boot_mount *b, const struct path *below, cons
 
 #define PROPAGATION (MS_SHARED | MS_SLAVE | MS_PRIVATE | MS_UNBINDABLE)
 
-// What a mount passes on and gets, as its options say.
-static int set_propagation(const struct boot_mount *b)
+// What a mount passes on and gets, as its options say, and where it is read-only.
+static int settle(const struct boot_mount *b)
 {
     struct path p;
-    if (!(b->flags & PROPAGATION))
+    if (!(b->flags & PROPAGATION) && !(b->traits & BOOT_TRAIT_READONLY_TOP))
         return 0;
     int r = path_lookup(AT_FDCWD, b->destination, LOOKUP_FOLLOW, &p);
     if (r)
         return r;
-    r = mount_set_propagation(&p, (u32)b->flags & (PROPAGATION | MS_REC));
+    if (b->traits & BOOT_TRAIT_READONLY_TOP)
+        mount_readonly_outside(&p);
+    if (b->flags & PROPAGATION)
+        r = mount_set_propagation(&p, (u32)b->flags & (PROPAGATION | MS_REC));
     if (!r && (b->traits & BOOT_TRAIT_FOLLOWS))
         mount_follow_outside(&p);
     path_put(&p);
@@ -231,7 +236,7 @@ static int mount_at(struct request *q, const struct boot_mount *b)
     if (!r && copy)
         r = copy_below(b, &at, &below);
     path_put(&at);
-    return r ? r : set_propagation(b);
+    return r ? r : settle(b);
 }
 
 // The descriptors that the mount has taken over are the message's no longer.
@@ -344,7 +349,7 @@ int boot_finish_mounts(const struct boot_message *m)
     if (have_null)
         path_put(&null);
     if (!r)
-        r = set_propagation(&m->mounts[0]);
+        r = settle(&m->mounts[0]);
     if (r || !(m->mounts[0].flags & MS_RDONLY))
         return r;
     r = path_lookup(AT_FDCWD, "/", LOOKUP_FOLLOW, &root);

@@ -37,6 +37,7 @@ enum mount_flag {
     MOUNT_LOCK_NODEV = 0x40,
     MOUNT_LOCK_NOEXEC = 0x80,
     MOUNT_LOCK_ATIME = 0x200,
+    MOUNT_READONLY_TOP = 0x8000000,   // MOUNT_READONLY is for show: the host refuses writes, but not to mounts below
 };
 
 // What else is known of a mount; guarded by tree.
@@ -172,6 +173,8 @@ int mount_mask_path(const char *path, const struct path *null) must_check;
 int mount_readonly_path(const char *path) must_check;
 // The mount gets mounts of the host's: mountinfo shows a master that is nobody's here.
 void mount_follow_outside(const struct path *at);
+// The mount is read-only as far as the host says: there may be writable mounts of the host's below it.
+void mount_readonly_outside(const struct path *at);
 
 // The type by name: its number, or -ENODEV.
 int fs_kind_by_name(const char *name);

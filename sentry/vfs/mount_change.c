@@ -218,7 +218,7 @@ int mount_set_flags(struct mount *m, u32 flags)
 {
     if (!mount_keeps_locked(m, flags))
         return -EPERM;
-    u32 others = m->flags & ~(u32)MOUNT_FLAGS_MASK;
+    u32 others = m->flags & ~(u32)(MOUNT_FLAGS_MASK | MOUNT_READONLY_TOP);
     __atomic_store_n(&m->flags, (flags & MOUNT_FLAGS_MASK) | others, __ATOMIC_RELAXED);
     return 0;
 }
@@ -266,6 +266,13 @@ void mount_follow_outside(const struct path *at)
 {
     tree_write_lock();
     at->mount->outer_master = mount_new_group();
+    tree_write_unlock();
+}
+
+void mount_readonly_outside(const struct path *at)
+{
+    tree_write_lock();
+    at->mount->flags |= MOUNT_READONLY | MOUNT_READONLY_TOP;
     tree_write_unlock();
 }
 

@@ -21,7 +21,7 @@ static u32 access_mask(u32 flags)
 
 int mount_want_write(const struct mount *m)
 {
-    return (m->flags & MOUNT_READONLY) || (m->sb->flags & SUPER_READONLY) ? -EROFS : 0;
+    return (m->flags & (MOUNT_READONLY | MOUNT_READONLY_TOP)) == MOUNT_READONLY || (m->sb->flags & SUPER_READONLY) ? -EROFS : 0;
 }
 
 static int check_open(const struct path *p, u32 flags, bool created)
