@@ -274,11 +274,22 @@ static void without_privilege(void *arg)
     struct sockaddr_in low = at("127.0.0.1", 80);
     int s = (int)SYS(socket(AF_INET, SOCK_STREAM, 0));
     SYS(bind(s, NAME(low)));
+    // Its settings are its own.
+    char text[64];
+    int a = 0, b = 0;
+    t_write_file("/proc/sys/net/ipv4/ip_unprivileged_port_start", "77");
+    t_read_file("/proc/sys/net/ipv4/ip_unprivileged_port_start", text, sizeof text);
+    CHECK_STR(text, "77\n");
+    t_read_file("/proc/sys/net/ipv4/ip_local_port_range", text, sizeof text);
+    CHECK_EQ(sscanf(text, "%d %d", &a, &b), 2);
 }
 
 TEST(capabilities_of_its_owner)
 {
+    char text[64];
     as_child(without_privilege, NULL);
+    t_read_file("/proc/sys/net/ipv4/ip_unprivileged_port_start", text, sizeof text);
+    CHECK(atoi(text) != 77);
 }
 
 static void looks_at_proc(void *arg)

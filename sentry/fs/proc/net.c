@@ -5,6 +5,7 @@
 //
 // Lock order: the table's lock is RANK_LEAF.
 #include <dirent.h>
+#include <linux/capability.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -188,17 +189,30 @@ static int sys_net_next(const struct pseudo_ctx *dir, u64 *cursor, char *name, u
     return found;
 }
 
+bool pseudo_may_configure(const struct cred *c)
+{
+    const struct net_ns *n = net_ns_current();
+    return n && cred_capable_in(c, n->head.owner, CAP_NET_ADMIN);
+}
+
 const struct pseudo_dynamic proc_sys_net = {sys_net_lookup, sys_net_next};
 
 static int show_sys_net(struct pseudo_ctx *x, struct text *out)
 {
+    char kept[NET_SETTING_SIZE];
+    u32 size = net_ns_is_sandbox() ? 0 : net_ns_get(net_ns_current(), x->ref.param, kept);
+    text_add(out, kept, size);
+    if (size && kept[size - 1] != '\n')
+        text_char(out, '\n');
+    if (size)
+        return 0;
     return show_host(NETDIR_SYS, path_of(x->ref.param), out);
 }
 
 static int store_sys_net(struct pseudo_ctx *x, char *text, u32 size)
 {
-    if (!net_ns_is_sandbox())
-        return -EPERM; // they are the sandbox's
+    if (!net_ns_is_sandbox()) // what it would change is the sandbox's
+        return net_ns_set(net_ns_current(), x->ref.param, text, size);
     int fd = netdir_open(NETDIR_SYS, path_of(x->ref.param), O_WRONLY);
     if (fd < 0)
         return fd;
@@ -210,7 +224,7 @@ static int store_sys_net(struct pseudo_ctx *x, char *text, u32 size)
 static const struct pseudo_entry sys_net_entries[] = {
     [SYS_NET_DIR] = {.mode = S_IFDIR | 0555, .dynamic = &proc_sys_net},
     [SYS_NET_READ] = {.mode = S_IFREG | 0444, .show = show_sys_net},
-    [SYS_NET_BOTH] = {.mode = S_IFREG | 0644, .show = show_sys_net, .store = store_sys_net},
-    [SYS_NET_WRITE] = {.mode = S_IFREG | 0200, .store = store_sys_net},
+    [SYS_NET_BOTH] = {.mode = S_IFREG | 0644, .flags = PSEUDO_NET_ADMIN, .show = show_sys_net, .store = store_sys_net},
+    [SYS_NET_WRITE] = {.mode = S_IFREG | 0200, .flags = PSEUDO_NET_ADMIN, .store = store_sys_net},
 };
 const struct pseudo_table proc_sys_net_table = PSEUDO_TABLE(sys_net_entries);

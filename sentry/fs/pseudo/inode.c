@@ -255,5 +255,14 @@ static int proc_create(struct inode *dir, const struct name *name, const struct 
     .getattr = pseudo_getattr, .setattr = pseudo_setattr, .open = pseudo_open,                     \
     .readdir = pseudo_readdir, .evict = pseudo_evict
 
-const struct inode_ops proc_inode_ops = {.name = "proc", .create = proc_create, PSEUDO_INODE_OPS};
+static int proc_permission(struct inode *i, u32 mask, const struct cred *c)
+{
+    u32 flags = pseudo_entry(i)->flags;
+    if ((flags & PSEUDO_NET_ADMIN) && !(mask & 7 & ~(i->mode >> 6)) && pseudo_may_configure(c))
+        return 0;
+    return inode_permission_generic(i, mask, c);
+}
+
+const struct inode_ops proc_inode_ops = {
+    .name = "proc", .create = proc_create, .permission = proc_permission, PSEUDO_INODE_OPS};
 const struct inode_ops sys_inode_ops = {.name = "sysfs", PSEUDO_INODE_OPS};

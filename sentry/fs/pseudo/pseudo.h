@@ -85,6 +85,7 @@ struct pseudo_dynamic {
 enum pseudo_flag {
     PSEUDO_PRIVATE = 1, // needs the right to inspect the task (ptrace(2), "access mode checking")
     PSEUDO_MISSING_IN_THREAD = 2,
+    PSEUDO_NET_ADMIN = 8, // who has CAP_NET_ADMIN in the network namespace has its owner's access
     PSEUDO_ROOT = 4, // the root of a filesystem: in its own table, never listed
 };
 
@@ -139,6 +140,8 @@ struct task *pseudo_task_get(const struct pseudo_ref *ref);
 void pseudo_task_put(struct task *t);
 // May the current task look inside? 0, -EACCES.
 int pseudo_task_access(struct task *t);
+// CAP_NET_ADMIN over the current network namespace.
+bool pseudo_may_configure(const struct cred *c);
 // Owner of the files of a task's directory.
 void pseudo_task_owner(struct task *t, u32 *uid, u32 *gid);
 
