@@ -45,15 +45,21 @@ static void host_ready(void *arg, u32 events)
     waitq_wake(&h->queue, events | (events & (EPOLLHUP | EPOLLERR) ? READABLE | WRITABLE : 0));
 }
 
+// After a restore, -1: what the handle would name then is another's.
+static int host_of(const struct hostfd *h)
+{
+    return hostfd_get_for(h->handle, h);
+}
+
 // What is ready now; asks the poller to report what is not.
 static u32 ready_now(struct hostfd *h)
 {
     u32 all = (h->readable ? READABLE : 0) | (h->writable ? WRITABLE : 0);
     if (h->regular)
         return all;
-    int r = host_poll_now(hostfd_get(h->handle), (short)(all | EPOLLPRI));
+    int fd = host_of(h), r = fd < 0 ? -EIO : host_poll_now(fd, (short)(all | EPOLLPRI));
     if (r < 0)
-        return EPOLLERR;
+        return all | EPOLLERR;
     u32 missing = all & ~(u32)r & (EPOLLIN | EPOLLOUT);
     if (missing)
         (void)hostfd_arm(h->handle, missing);
@@ -75,7 +81,7 @@ static struct waitq *host_file_queue(struct file *f)
 static long transfer_now(struct hostfd *h, void *buf, u64 size, bool write)
 {
     struct iovec iov = {buf, size};
-    int fd = hostfd_get(h->handle);
+    int fd = host_of(h);
     if (fd < 0)
         return -EIO;
     if (h->regular)
@@ -117,7 +123,7 @@ static long transfer(struct file *f, void *buf, u64 size, bool write, bool may_w
 // At a position of the caller's own (regular files).
 static long transfer_at(struct hostfd *h, void *buf, u64 size, bool write, s64 pos)
 {
-    int fd = hostfd_get(h->handle);
+    int fd = host_of(h);
     return write ? host_pwrite(fd, buf, size, pos) : host_pread(fd, buf, size, pos);
 }
 
@@ -125,7 +131,7 @@ static void refresh_size(struct file *f)
 {
     struct hostfd *h = f->priv;
     struct statx st;
-    if (h->regular && f->inode && !host_fstatx(hostfd_get(h->handle), &st)) {
+    if (h->regular && f->inode && !host_fstatx(host_of(h), &st)) {
         f->inode->size = st.stx_size;
         f->inode->blocks = st.stx_blocks;
     }
@@ -188,14 +194,14 @@ static int host_file_map_fd(struct file *f, bool writable)
     struct hostfd *h = f->priv;
     if (!S_ISREG(h->mode) || f->may_write != h->writable || (writable && !h->writable))
         return -ENODEV;
-    return hostfd_get(h->handle);
+    return host_of(h);
 }
 
 static s64 host_file_seek(struct file *f, s64 off, int whence)
 {
     struct hostfd *h = f->priv;
     refresh_size(f);
-    s64 r = host_lseek(hostfd_get(h->handle), off, whence);
+    s64 r = host_lseek(host_of(h), off, whence);
     if (r >= 0)
         f->pos = r;
     return r;
@@ -203,7 +209,7 @@ static s64 host_file_seek(struct file *f, s64 off, int whence)
 
 static int host_file_fsync(struct file *f, bool data_only)
 {
-    int fd = hostfd_get(((struct hostfd *)f->priv)->handle);
+    int fd = host_of(f->priv);
     return data_only ? host_fdatasync(fd) : host_fsync(fd);
 }
 
@@ -229,7 +235,7 @@ static long host_file_ioctl(struct file *f, u32 cmd, u64 arg)
     }
     if (cmd != FIONREAD && !S_ISCHR(h->mode))
         return -ENOTTY;
-    int r = host_ioctl(hostfd_get(h->handle), cmd, buf);
+    int r = host_ioctl(host_of(h), cmd, buf);
     return r < 0 ? r : copy_out(uaddr(arg), buf, size);
 }
 
@@ -257,7 +263,8 @@ static void host_file_release(struct file *f)
     }
     mutex_unlock(attach_lock());
     if (last) {
-        hostfd_unwatch(h->handle);
+        if (host_of(h) >= 0)
+            hostfd_unwatch(h->handle);
         arena_free(h);
     }
 }
