@@ -1,17 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // How the shim is configured. In this order, the later ones over the earlier:
-//   1. the file that BAILEY_SHIM_CONFIG names in containerd's environment, else
-//   /etc/bailey/shim.toml, if it is there;
-//   2. the options of containerd's request: runc's Options (BinaryName, Root, SystemdCgroup, IoUid,
-//   IoGid, NoPivotRoot,
+//   1. the file that BAILEY_SHIM_CONFIG names in containerd's environment, else /etc/bailey/shim.toml, if it is there;
+//   2. the options of containerd's request: runc's Options (BinaryName, Root, SystemdCgroup, IoUid, IoGid, NoPivotRoot,
 //      NoNewKeyring), or runtime options with a ConfigPath or the text of such a file.
 //
-// The file is TOML: `key = value` lines with strings, numbers and booleans, and one table.
-//     binary = "/usr/local/bin/bailey"    # default: the bailey beside the shim, else the one in
-//     PATH root = "/run/containerd/bailey"     # the namespace is appended log_level = "debug" # of
-//     the shim; and --debug for the runtime log_path = "/var/log/bailey/%ID%.log" # default:
-//     containerd's own log systemd_cgroup = false io_uid = 0 io_gid = 0 [flags] # global options of
-//     the runtime: --platform=systrap platform = "systrap"
+// The file is TOML: `key = value` lines with strings, numbers and booleans, and one table; docs/usage.md and the manual
+// have one with all keys.
 #ifndef BAILEY_SHIM_OPTIONS_H
 #define BAILEY_SHIM_OPTIONS_H
 
