@@ -39,6 +39,11 @@ INSIDE = r"""
 set -e
 mount --make-rprivate /
 mount -t proc proc /proc
+# What is not of a namespace stays the host's.
+for d in /proc/sys/fs /proc/sys/kernel /proc/sys/vm; do
+    mount --bind $d $d
+    mount -o remount,ro,bind $d
+done
 # Others' mounts of control groups would be found by who looks for the first.
 while read -r source path kind rest; do
     case $kind:$path in
