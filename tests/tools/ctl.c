@@ -2,7 +2,7 @@
 // Speaks the control protocol with a sentry, for tests:
 //
 //   ctl SOCKET CONTAINER start | wait [PID] | signal N [PID] | signal-all N | ps | pause | resume | state | stats |
-//       update TASKS | destroy | winsize ROWS COLUMNS [PID] | events | stacks
+//       update TASKS [MEMORY] | destroy | winsize ROWS COLUMNS [PID] | events | stacks
 //   ctl SOCKET ID create [-p OTHER] [-h OTHER] ROOTFS ARGS...  OTHER: whose PID (hostname) namespace it shares
 //   ctl SOCKET CONTAINER exec [-t] [-T] [-u UID] [-d CWD] [-e NAME=VALUE] ARGS...  stdio is passed on; "pid N" on
 // stderr
@@ -217,6 +217,8 @@ int main(int argc, char **argv)
         m.pid = number(argv, 2);
     } else if (m.type == CONTROL_UPDATE) {
         m.values[CONTROL_LIMIT_TASKS] = number(argv, 0);
+        if (argv[0] && argv[1])
+            m.values[CONTROL_LIMIT_MEMORY] = strtoull(argv[1], NULL, 10);
     } else {
         m.pid = number(argv, 0);
         m.flags = argv[0] && !strcmp(argv[0], "all") ? CONTROL_ALL : 0;
