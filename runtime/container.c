@@ -287,7 +287,8 @@ int container_remove(struct container *c, struct error *e)
 {
     // The lock goes last: until then nobody takes the directory for one that is being made.
     static const char *const files[] = {STATE_FILE,  STATE_FILE ".new", RECOVERY_FILE,
-                                        RECOVERY_FILE ".new", EXIT_FILE, SOCKET_FILE, LOCK_FILE};
+                                        RECOVERY_FILE ".new", EXIT_FILE, OOM_FILE, SOCKET_FILE,
+                                        LOCK_FILE};
     for (size_t i = 0; c->dir_fd >= 0 && i < array_size(files); i++)
         if (unlinkat(c->dir_fd, files[i], 0) < 0 && errno != ENOENT)
             return error_errno(e, -errno, "remove %s/%s", c->dir, files[i]);

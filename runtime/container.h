@@ -4,7 +4,8 @@
 //
 // On disk: <root>/<id>/ (mode 0711) with `lock` (flock'ed for every change), `state.json` (replaced
 // by rename), `recovery.json` (written once, before anything is started: what delete --force goes by when state.json is
-// damaged), `control.sock` (the sentry's) and `exit` (how it has ended: wire/exit_record.h). The directory's creation claims the id.
+// damaged), `control.sock` (the sentry's), `exit` (how it has ended: wire/exit_record.h) and, where memory
+// is limited, `oom` (container_oom_open). The directory's creation claims the id.
 //
 // The status on disk is what the last command left; that a process has ended since is seen when it is read.
 #ifndef BAILEY_RUNTIME_CONTAINER_H
@@ -78,6 +79,10 @@ int container_exit_open(struct container *c, struct error *e);
 
 // Records that it has exited with 128, having never run. 0, or a negative errno with message.
 int container_exit_abandon(struct container *c, struct error *e);
+
+// Makes the pipe that gets a byte for each process which the sandbox kills for want of memory and the host does not count;
+// who reads it need not be there. A descriptor, or a negative errno with message.
+int container_oom_open(struct container *c, struct error *e);
 
 // The wait status of a container that is stopped: as recorded; without a record it has been killed (SIGKILL) or, if
 // bailey ended in the middle of its creation, exited with 128.

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "runtime/container_impl.h"
@@ -37,6 +38,15 @@ int container_exit_abandon(struct container *c, struct error *e)
     if (fd >= 0)
         close(fd);
     return r < 0 ? error_errno(e, r, "write %s/" EXIT_FILE, c->dir) : 0;
+}
+
+int container_oom_open(struct container *c, struct error *e)
+{
+    int r = mkfifoat(c->dir_fd, OOM_FILE, 0600) < 0 ? -errno : 0;
+    int fd = r ? -1 : openat(c->dir_fd, OOM_FILE, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (!r && fd < 0)
+        r = -errno;
+    return r < 0 ? error_errno(e, r, "create %s/" OOM_FILE, c->dir) : fd;
 }
 
 int container_exit_status(const struct container *c)

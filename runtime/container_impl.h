@@ -8,6 +8,7 @@
 #define STATE_FILE "state.json"
 #define RECOVERY_FILE "recovery.json"
 #define EXIT_FILE "exit"
+#define OOM_FILE "oom"
 
 // Reads state.json or recovery.json. -ENOENT, or -EBADMSG when it makes no sense.
 int container_read_state(struct container *c, const char *name);

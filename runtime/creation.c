@@ -116,9 +116,20 @@ static int run_hooks(struct creation *c, struct error *e)
     return r;
 }
 
+// A container without a limit may be killed at its pod's.
+static int prepare_oom(struct creation *c, struct error *e)
+{
+    if (c->spec->resources.memory_limit <= 0 && !c->joins)
+        return 0;
+    c->config.oom_fd = container_oom_open(&c->container, e);
+    return min(c->config.oom_fd, 0);
+}
+
 static int make_sandbox(struct creation *c, struct error *e)
 {
     int r = prepare_console(c, e);
+    if (!r)
+        r = prepare_oom(c, e);
     if (r < 0)
         return r;
     c->listen_fd = container_listen(&c->container, e);
@@ -197,6 +208,8 @@ static int make_member(struct creation *c, struct error *e)
     k->sandbox = strdup(c->joins);
     int r = k->sandbox ? prepare_console(c, e) : error_set(e, -ENOMEM, "out of memory");
     if (!r)
+        r = prepare_oom(c, e);
+    if (!r)
         r = client_open(&client, k, e);
     if (r < 0)
         return r;
@@ -246,7 +259,8 @@ int creation_make(struct creation *c, struct error *e)
         .globals = c->globals, .id = c->id, .spec = c->spec, .bundle = c->bundle,
         .rootfs = c->rootfs, .root_shared = c->root_shared, .overlay = c->overlay,
         .overlay_all = c->overlay_all, .snapshot = c->snapshot, .stdio = {0, 1, 2},
-        .controlling_tty = -1, .listen_fd = -1, .exit_fd = -1, .foreground = c->foreground,
+        .controlling_tty = -1, .listen_fd = -1, .exit_fd = -1, .oom_fd = -1,
+        .foreground = c->foreground,
         .passed_count = c->passed_count, .listen_pid = c->listen_pid,
         .notify = c->notify, .notify_fd = c->notify_fd, .notify_path = c->notify_path,
     };

@@ -28,6 +28,7 @@ struct sandbox_config {
     const char *notify_path;
     int controlling_tty; // terminal that the sentry's session gets; -1
     int listen_fd;      // control socket; -1
+    int oom_fd;         // see container_oom_open, closed likewise; -1
     int exit_fd;        // file for the record of the end, closed when the sentry has it; -1
     const char *snapshot; // file to go on from; NULL
     bool foreground;    // ends with bailey

@@ -262,6 +262,7 @@ void setup_boot(struct setup *u, const struct cgroup *cgroup)
     b->passed_count = c->passed_count;
     b->notify_fd = c->notify_fd >= 0 ? setup_keep(u, c->notify_fd) : -1;
     b->notify_path = c->notify_path;
+    b->oom_fd = c->oom_fd >= 0 ? setup_keep(u, c->oom_fd) : -1;
     b->listen_fd = c->listen_fd >= 0 ? setup_keep(u, c->listen_fd) : -1;
     b->exit_fd = c->exit_fd >= 0 ? setup_keep(u, c->exit_fd) : -1;
     b->snapshot_fd = c->snapshot ? setup_keep(u, open(c->snapshot, O_RDONLY | O_CLOEXEC)) : -1;

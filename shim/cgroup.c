@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <unistd.h>
@@ -325,34 +324,11 @@ const char *cgroup_metrics(const struct cgroup *g, struct bytes *ret_message)
     return metrics1(g, ret_message) ? "io.containerd.cgroups.v1.Metrics" : NULL;
 }
 
-// ---- Out of memory ----
-
-void oom_check(struct oom_watch *o)
+uint64_t cgroup_oom_kills(const struct cgroup *g)
 {
     char text[TEXT_MAX];
-    if (!o->watch.active)
-        return;
-    const char *name = o->cgroup->unified ? "memory.events" : "memory.oom_control";
-    if (!read_text(o->cgroup->paths[MEMORY], name, text, sizeof(text)))
-        return;
-    uint64_t kills = field(text, "oom_kill");
-    bool more = kills > o->kills;
-    o->kills = kills;
-    if (more)
-        o->killed(o);
-}
-
-static void oom_ready(struct watch *w, uint32_t events)
-{
-    struct oom_watch *o = (struct oom_watch *)w;
-    char buffer[4096];
-    (void)events;
-    if (read(w->fd, buffer, sizeof(buffer)) <= 0)
-        return;
-    if (access(o->cgroup->paths[MEMORY], F_OK) < 0)
-        oom_stop(o); // the end of the group is told too
-    else
-        oom_check(o);
+    const char *name = g->unified ? "memory.events" : "memory.oom_control";
+    return read_text(g->paths[MEMORY], name, text, sizeof(text)) ? field(text, "oom_kill") : 0;
 }
 
 static int open_events1(const char *dir)
@@ -388,28 +364,14 @@ static int open_events2(const char *dir)
     return fd;
 }
 
-void oom_start(struct oom_watch *o, const struct cgroup *g, void (*killed)(struct oom_watch *o))
+int cgroup_oom_fd(const struct cgroup *g)
 {
-    char text[TEXT_MAX];
-    if (o->watch.active || !g->found || !g->paths[MEMORY])
-        return;
-    o->cgroup = g;
-    o->killed = killed;
-    read_text(g->paths[MEMORY], g->unified ? "memory.events" : "memory.oom_control", text,
-              sizeof(text));
-    o->kills = field(text, "oom_kill");
-    int fd = g->unified ? open_events2(g->paths[MEMORY]) : open_events1(g->paths[MEMORY]);
-    if (fd < 0)
-        return;
-    o->watch = (struct watch){.fd = fd, .events = EPOLLIN, .ready = oom_ready};
-    if (watch_start(&o->watch) < 0)
-        close(fd);
+    if (!g->found || !g->paths[MEMORY])
+        return -1;
+    return g->unified ? open_events2(g->paths[MEMORY]) : open_events1(g->paths[MEMORY]);
 }
 
-void oom_stop(struct oom_watch *o)
+bool cgroup_is_there(const struct cgroup *g)
 {
-    if (!o->watch.active)
-        return;
-    watch_stop(&o->watch);
-    close(o->watch.fd);
+    return access(g->paths[MEMORY], F_OK) == 0;
 }

@@ -9,7 +9,6 @@
 #include <sys/types.h>
 
 #include "shim/bytes.h"
-#include "shim/loop.h"
 
 #define CGROUP_CONTROLLERS 5
 
@@ -27,18 +26,11 @@ const char *cgroup_metrics(const struct cgroup *g, struct bytes *ret_message);
 // Moves a process into the group `path` (below each hierarchy).
 void cgroup_join(const char *path, pid_t pid);
 
-// ---- Out of memory ----
-struct oom_watch {
-    struct watch watch; // an eventfd (version 1) or inotify (version 2)
-    const struct cgroup *cgroup;
-    uint64_t kills;
-    void (*killed)(struct oom_watch *o);
-};
-
-// `killed` is called in the main thread. The group must stay until oom_stop.
-void oom_start(struct oom_watch *o, const struct cgroup *g, void (*killed)(struct oom_watch *o));
-void oom_stop(struct oom_watch *o);
-// Looks once more: the last kill may come with the end of the group.
-void oom_check(struct oom_watch *o);
+// A descriptor that is readable when the host has ended a process of the group for want of memory, is about to, or the group
+// goes. -1: none.
+int cgroup_oom_fd(const struct cgroup *g);
+// How many it has ended so.
+uint64_t cgroup_oom_kills(const struct cgroup *g);
+bool cgroup_is_there(const struct cgroup *g);
 
 #endif

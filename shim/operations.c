@@ -247,6 +247,13 @@ static void oom_killed(struct oom_watch *o)
     events_publish("/tasks/oom", "TaskOOM", &event.base);
 }
 
+static void watch_memory(struct container *c)
+{
+    char path[4096];
+    int n = snprintf(path, sizeof(path), "%s/%s/%s/oom", c->options.root, shim.namespace_name, c->id);
+    oom_start(&c->oom, &c->cgroup, n < (int)sizeof(path) ? path : "", oom_killed);
+}
+
 static void done_create(struct op *op)
 {
     struct container *c = op->process->container;
@@ -261,7 +268,7 @@ static void done_create(struct op *op)
     c->init.starting = true;
     if (!c->checkpoint) {
         cgroup_find(&c->cgroup, op->pid);
-        oom_start(&c->oom, &c->cgroup, oom_killed);
+        watch_memory(c);
         adopt(&c->init, op->pid);
     }
     Pb__TaskIO io = PB__TASK_IO__INIT;
@@ -377,7 +384,7 @@ static void done_start(struct op *op)
     if (c->checkpoint)
         adopt(p, op->pid);
     cgroup_find(&c->cgroup, p->pid);
-    oom_start(&c->oom, &c->cgroup, oom_killed);
+    watch_memory(c);
     Pb__TaskStart event = PB__TASK_START__INIT;
     event.container_id = c->id;
     event.pid = (uint32_t)p->pid;

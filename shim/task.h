@@ -19,6 +19,7 @@
 #include "ocirt/ocirt.h"
 #include "shim/cgroup.h"
 #include "shim/loop.h"
+#include "shim/oom.h"
 #include "shim/options.h"
 #include "shim/streams.h"
 #include "shim/ttrpc.h"

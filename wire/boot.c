@@ -210,6 +210,7 @@ static void visit_container(struct codec *c, struct boot_message *m)
     codec_u64(c, &m->cpu_quota);
     codec_u64(c, &m->cpu_period);
     codec_u64(c, &m->cpu_weight);
+    codec_fd(c, &m->oom_fd);
 }
 
 static void visit_sandbox(struct codec *c, struct boot_message *m)
@@ -232,7 +233,7 @@ static void visit_boot(struct codec *c, struct boot_message *m)
     require(c, m->role == BOOT_SENTRY || m->role == BOOT_CONTAINER || m->role == BOOT_EXEC);
     if (c->mode == CODEC_DECODE)
         m->notify_fd = m->log_fd = m->strace_fd = m->control_fd = m->listen_fd = m->proc_net_fd = m->sys_net_fd =
-            m->exit_fd = m->snapshot_fd = m->memdir_fd = -1;
+            m->exit_fd = m->snapshot_fd = m->memdir_fd = m->oom_fd = -1;
     codec_str(c, &m->id, 1024);
     codec_u32_max(c, &m->features, BOOT_FEATURES_ALL);
     visit_process(c, &m->process);
@@ -304,6 +305,7 @@ void boot_each_fd(struct boot_message *m, void (*visit)(void *arg, s32 *fd), voi
     for (u32 i = 0; i < m->passed_count; i++)
         visit(arg, &m->passed[i]);
     visit(arg, &m->notify_fd);
+    visit(arg, &m->oom_fd);
     for (u32 i = 0; i < m->mount_count; i++) {
         visit(arg, &m->mounts[i].root_fd);
         visit(arg, &m->mounts[i].write_fd);

@@ -97,6 +97,7 @@ int kernel_boot(struct boot_message *m)
     r = boot_container_new(m, &t);
     if (r)
         return r;
+    oom_set_pipe(t->process->container, m->oom_fd);
     task_make_current(t);
     r = boot_container_load(m);
     task_make_current(NULL);

@@ -14,6 +14,7 @@
 #include "sentry/boot/process.h"
 #include "sentry/fs/tty/tty.h"
 #include "sentry/kernel/container.h"
+#include "sentry/kernel/oom.h"
 #include "sentry/platform/platform.h"
 #include "sentry/vfs/fs_context.h"
 
@@ -306,6 +307,8 @@ void spawn_container(struct control_call *call)
     }
     s->container = container_ref(t->process->container);
     set_seed(s->container, take_seed(seed), &s->m);
+    oom_set_pipe(s->container, s->m.oom_fd);
+    s->m.oom_fd = -1;
     spawn_start(call, s, t, runner, prepare_container);
 }
 

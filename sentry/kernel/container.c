@@ -9,6 +9,7 @@
 #include "sentry/fs/tty/job.h"
 #include "sentry/ipc/ipc.h"
 #include "sentry/kernel/exit.h"
+#include "sentry/kernel/oom.h"
 #include "sentry/kernel/session.h"
 #include "sentry/kernel/siginternal.h"
 #include "sentry/mm/account.h"
@@ -364,6 +365,7 @@ void container_forget(struct container *c)
     if (!listed)
         return;
     platform_seed_free(c->seed);
+    oom_close_pipe(c);
     release_parts(c);
     container_unref(c);
 }

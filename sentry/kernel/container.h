@@ -27,6 +27,7 @@ struct container {
     struct account *memory;  // what its guests hold (mm/account.h); referenced. The first's has no limit: it is the sandbox's
     struct oom_state oom;    // oom.c's
     bool host_kills;         // BOOT_HOST_KILLS
+    u32 oom_pipe;            // oom_set_pipe: a side handle
     struct cpu_limits cpu;   // count 0: the sandbox's
     u32 seed;                // of this process: what its address spaces come of (platform.h); set while it is made, owned
 

@@ -2,12 +2,16 @@
 #include "sentry/kernel/oom.h"
 
 #include <signal.h>
+#include <stdlib.h>
 
 #include "base/log.h"
+#include "host/host.h"
+#include "sentry/arena/side.h"
 #include "sentry/fs/tmpfs/tmpfs.h"
 #include "sentry/kernel/container.h"
 #include "sentry/mm/account.h"
 #include "sentry/mm/mm.h"
+#include "sentry/platform/platform.h"
 #include "sentry/sched/timer.h"
 
 #define FASTEST 2000000000ull       // bytes a second that a guest may touch
@@ -36,6 +40,7 @@ static struct mm *mm_of(struct process *p)
 struct size {
     s64 points; // pages in use, and so many thousandths of all memory more or less; negative: spare it
     u64 host;   // what the host may think it has, at the most
+    bool gone;  // the host has ended its stub
 };
 
 static struct size measure(struct process *p, u64 limit)
@@ -44,11 +49,12 @@ static struct size measure(struct process *p, u64 limit)
     s64 adj = __atomic_load_n(&p->oom_score_adj, __ATOMIC_RELAXED);
     struct mm *mm = p->zombie ? NULL : mm_of(p);
     if (!mm)
-        return (struct size){-1, 0};
+        return (struct size){.points = -1};
     mm_get_counters(mm, &c);
+    bool gone = platform_as_is_dead(mm_as(mm));
     mm_unref(mm);
     s64 points = (s64)(c.rss_anon + c.rss_shmem) + adj * (s64)(limit / 1000);
-    return (struct size){adj == ADJ_NEVER ? -1 : max(points, (s64)1), c.rss};
+    return (struct size){adj == ADJ_NEVER ? -1 : max(points, (s64)1), c.rss, gone};
 }
 
 struct choice {
@@ -67,8 +73,8 @@ static void choose(const struct container *c, u64 limit, struct choice *ret)
         nr = p->pid->root_nr + 1;
         if (c && p->container != c)
             continue;
-        ret->one_goes |= p->group_exit && !p->zombie;
         struct size size = measure(p, limit);
+        ret->one_goes |= (p->group_exit && !p->zombie) || size.gone;
         bool worse = size.points > ret->size.points;
         ret->other = max(ret->other, worse ? ret->size.host : size.host);
         if (!worse)
@@ -79,8 +85,54 @@ static void choose(const struct container *c, u64 limit, struct choice *ret)
     }
 }
 
+struct oom_pipe {
+    int fd;
+    const struct container *self;
+};
+
+static struct side_table pipes;
+static struct mutex pipes_lock; // no pipe goes while it is held
+
+void oom_set_pipe(struct container *c, int fd)
+{
+    if (fd < 0)
+        return;
+    struct oom_pipe *p = malloc(sizeof(*p));
+    if (p) {
+        *p = (struct oom_pipe){fd, c};
+        c->oom_pipe = side_insert(&pipes, p);
+    }
+    if (!p || !c->oom_pipe) {
+        free(p);
+        host_close(fd);
+    }
+}
+
+void oom_close_pipe(struct container *c)
+{
+    mutex_lock(&pipes_lock, RANK_WAITQ);
+    struct oom_pipe *p = side_get(&pipes, c->oom_pipe);
+    if (p && p->self == c) {
+        side_remove(&pipes, c->oom_pipe);
+        host_close(p->fd);
+        free(p);
+    }
+    mutex_unlock(&pipes_lock);
+}
+
+// Who does not read it knows of enough when it is full.
+static void write_pipe(const struct container *c)
+{
+    mutex_lock(&pipes_lock, RANK_WAITQ);
+    struct oom_pipe *p = side_get(&pipes, c->oom_pipe);
+    if (p && p->self == c)
+        host_write(p->fd, "", 1);
+    mutex_unlock(&pipes_lock);
+}
+
 static void count_kill(struct container *c)
 {
+    write_pipe(c);
     mutex_lock(&the_kernel->tasks_lock, RANK_TASKS);
     c->oom_kills++;
     mutex_unlock(&the_kernel->tasks_lock);

@@ -17,4 +17,10 @@ void oom_watch(void);
 struct task;
 void oom_task_exits(struct task *t);
 
+// A descriptor, owned from now on (-1: none), that gets a byte for each process of the container which is killed and which
+// the host does not count. It is of this process: a restored container has none.
+struct container;
+void oom_set_pipe(struct container *c, int fd);
+void oom_close_pipe(struct container *c); // before the container goes
+
 #endif

@@ -81,6 +81,9 @@ void platform_as_restored(u32 as);
 // The handles remain. For use while threads may be inside.
 void platform_as_kill(u32 as);
 
+// Its host process has ended, or is about to (or there is none).
+bool platform_as_is_dead(u32 as);
+
 // Kills it and frees the handle and those of its threads. No thread of it may be in the platform.
 void platform_as_destroy(u32 as);
 

@@ -124,6 +124,12 @@ void platform_as_kill(u32 as)
         pt_kill(s);
 }
 
+bool platform_as_is_dead(u32 as)
+{
+    struct pt_space *s = pt_space_get(as);
+    return !s || __atomic_load_n(&s->dead, __ATOMIC_ACQUIRE);
+}
+
 void pt_space_end(struct pt_space *s)
 {
     pt_kill(s);

@@ -149,7 +149,8 @@ static void do_create(int fd, struct control_message *m, char **argv)
         {.destination = "/dev/pts", .kind = BOOT_MOUNT_DEVPTS, .source = "pts", .fstype = "devpts", .root_fd = -1},
         {.destination = "/tmp", .kind = BOOT_MOUNT_TMPFS, .source = "tmp", .fstype = "tmpfs", .root_fd = -1},
     };
-    struct boot_message b = {.role = BOOT_CONTAINER, .id = m->container, .stdio = {1, 2, 3}, .notify_fd = -1, .cgroup_path = "/",
+    struct boot_message b = {.role = BOOT_CONTAINER, .id = m->container, .stdio = {1, 2, 3}, .oom_fd = -1,
+                             .notify_fd = -1, .cgroup_path = "/",
                              .hostname = m->container, .mounts = mounts, .mount_count = 5,
                              .process = {.cwd = "/", .env = env, .env_count = 1, .umask = 022}};
     for (int i = 0; i < 5; i++) {

@@ -43,7 +43,7 @@ static struct boot_message sample(void)
                     .console_rows = 24, .console_columns = 80},
         .mounts = mounts, .mount_count = 2, .devices = devices, .device_count = 1,
         .masked_paths = masked, .masked_count = 2, .sysctls = sysctls, .sysctl_count = 1,
-        .cgroup_path = "/", .stdio = {0, 1, 2}, .passed = passed, .passed_count = 2, .notify_fd = 5, .notify_path = "/run/n.sock", .log_fd = -1, .strace_fd = -1, .control_fd = 7,
+        .cgroup_path = "/", .stdio = {0, 1, 2}, .passed = passed, .passed_count = 2, .notify_fd = 5, .oom_fd = 6, .notify_path = "/run/n.sock", .log_fd = -1, .strace_fd = -1, .control_fd = 7,
         .listen_fd = -1, .proc_net_fd = 3, .sys_net_fd = -1, .cpu_count = 2, .memory_limit = 1 << 30,
     };
 }
@@ -67,6 +67,7 @@ static void test_round_trip(void **state)
     assert_int_equal(got.passed_count, 2);
     assert_int_equal(got.passed[1], 4);
     assert_int_equal(got.notify_fd, 5);
+    assert_int_equal(got.oom_fd, 6);
     assert_string_equal(got.notify_path, "/run/n.sock");
     assert_int_equal(got.proc_net_fd, 3);
     assert_int_equal(got.sys_net_fd, -1);
@@ -188,7 +189,7 @@ static void no_fds_but(struct boot_message *m, s32 number)
     m->stdio[0] = m->stdio[1] = m->stdio[2] = number;
     m->control_fd = -1;
     m->passed_count = 0;
-    m->notify_fd = -1;
+    m->notify_fd = m->oom_fd = -1;
     m->mounts[0].root_fd = 0;
 }
 
