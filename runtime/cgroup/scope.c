@@ -2,7 +2,6 @@
 #include "runtime/cgroup/scope.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,16 +10,26 @@
 #include "runtime/cgroup/files.h"
 #include "runtime/cgroup/translate.h"
 #include "runtime/log.h"
+#include "runtime/rootless.h"
 
 bool cgroup_has_systemd(void)
 {
     return systemd_built_in();
 }
 
-int scope_name(struct cgroup *c, const struct spec *s, const char *id, bool user, struct error *e)
+// Root of a user namespace may be the root of a whole machine in a container, with a systemd of its own, or a
+// user's client that has made itself root, which has the user's bus in its environment.
+static bool has_own_systemd(void)
+{
+    return rootless_owner() == 0 && !getenv("XDG_RUNTIME_DIR") && !getenv("DBUS_SESSION_BUS_ADDRESS");
+}
+
+int scope_name(struct cgroup *c, const struct spec *s, const char *id, bool rootless,
+               struct error *e)
 {
     struct pool pool = {0};
     struct unit_name name;
+    const bool user = rootless && !has_own_systemd();
     int r = unit_name_read(&pool, s->cgroups_path, id, user, &name, e);
     if (!r) {
         c->user = user;
@@ -66,23 +75,26 @@ static void describe(struct unit_properties *p, const struct cgroup *c, const st
 // Where a process is: in version 2, or in the hierarchy that systemd names its units in.
 static int read_path(const struct cgroup *c, pid_t pid, char **ret, struct error *e)
 {
-    char dir[32], text[PATH_MAX + 512];
+    char dir[32];
     snprintf(dir, sizeof(dir), "/proc/%d", pid);
-    int r = cgroup_read(dir, "cgroup", text, sizeof(text));
+    char *text = cgroup_read_all(dir, "cgroup");
     const char *key = c->unified ? "0::" : ":name=systemd:";
-    char *at = r < 0 ? NULL : strstr(text, key);
-    if (!at && r == 0 && !c->unified)
+    char *at = text ? strstr(text, key) : NULL;
+    if (!at && text && !c->unified)
         at = strstr(text, key = "0::");
-    if (!at)
-        return error_errno(e, r < 0 ? r : -ENOENT, "find the cgroup of %s", c->unit);
-    at += strlen(key);
-    at[strcspn(at, "\n")] = 0;
-    const char *end = strstr(at, c->unit);
-    if (!end || strcmp(end, c->unit) != 0 || end == at || end[-1] != '/')
-        return error_set(e, -EIO, "systemd: its answer was that %s was started, but process %d is in %s",
-                         c->unit, pid, at);
-    *ret = strdup(at);
-    return *ret ? 0 : error_set(e, -ENOMEM, "out of memory");
+    if (at) {
+        at += strlen(key);
+        at[strcspn(at, "\n")] = 0;
+    }
+    const char *end = at ? strrchr(at, '/') : NULL;
+    int r = 0;
+    if (!end || strcmp(end + 1, c->unit) != 0)
+        r = error_set(e, -EIO, "systemd: its answer was that %s was started, but process %d is in %s",
+                      c->unit, pid, at ? at : "no group");
+    else if (!(*ret = strdup(at)))
+        r = error_set(e, -ENOMEM, "out of memory");
+    free(text);
+    return r;
 }
 
 static int start(struct cgroup *c, const struct unit_properties *p, const pid_t *pids, struct error *e)

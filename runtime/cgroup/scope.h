@@ -5,9 +5,10 @@
 
 #include "runtime/cgroup/unit.h"
 
-// Fills c->unit, c->user and c->path, where the unit will be as far as that is known before it is made. 0, or
-// a negative errno with message.
-int scope_name(struct cgroup *c, const struct spec *s, const char *id, bool user, struct error *e);
+// Fills c->unit, c->user and c->path, where the unit will be as far as that is known before it is made. `rootless`: bailey
+// has not the powers of the host's root. 0, or a negative errno with message.
+int scope_name(struct cgroup *c, const struct spec *s, const char *id, bool rootless,
+               struct error *e);
 
 // Starts the scope c->unit with `pids` (ended by 0), limits and annotations, and sets c->path to where it is. 0, or
 // a negative errno with message; there is none then.
