@@ -259,6 +259,7 @@ int creation_make(struct creation *c, struct error *e)
         .globals = c->globals, .id = c->id, .spec = c->spec, .bundle = c->bundle,
         .rootfs = c->rootfs, .root_shared = c->root_shared, .overlay = c->overlay,
         .overlay_all = c->overlay_all, .snapshot = c->snapshot, .stdio = {0, 1, 2},
+        .user_log = c->user_log,
         .controlling_tty = -1, .listen_fd = -1, .exit_fd = -1, .oom_fd = -1,
         .foreground = c->foreground,
         .passed_count = c->passed_count, .listen_pid = c->listen_pid,

@@ -18,6 +18,7 @@ struct creation {
     const char *rootfs; // absolute
     const struct spec *spec;
     const char *pid_file;       // NULL: none
+    const char *user_log;       // NULL: none
     const char *pidfd_socket;   // NULL: none
     const char *console_socket; // NULL: none
     const char *snapshot;       // go on from it; NULL: start

@@ -30,6 +30,7 @@ struct sandbox_config {
     int listen_fd;      // control socket; -1
     int oom_fd;         // see container_oom_open, closed likewise; -1
     int exit_fd;        // file for the record of the end, closed when the sentry has it; -1
+    const char *user_log; // file for what the user is to hear of; NULL
     const char *snapshot; // file to go on from; NULL
     bool foreground;    // ends with bailey
     // For a container that joins a sandbox: the id of the sandbox's first container, and which of its namespaces

@@ -59,9 +59,9 @@ void setup_finish(struct setup *u)
     pool_free(&u->pool);
 }
 
-static int append_file(struct setup *u, const char *path, struct error *e)
+static int append_file(struct setup *u, const char *path, int flags, struct error *e)
 {
-    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0644);
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | flags, 0644);
     if (fd < 0)
         return error_errno(e, -errno, "open %s", path);
     return setup_keep(u, fd);
@@ -71,21 +71,26 @@ int setup_logs(struct setup *u, struct error *e)
 {
     const struct globals *g = u->config->globals;
     struct boot_message *b = &u->boot;
-    b->log_fd = b->strace_fd = -1;
+    b->log_fd = b->strace_fd = b->user_log_fd = -1;
     b->log_level = g->debug ? LOG_LEVEL_DEBUG : g->debug_log ? LOG_LEVEL_INFO : LOG_LEVEL_WARN;
     if (g->debug_log) {
-        b->log_fd = append_file(u, g->debug_log, e);
+        b->log_fd = append_file(u, g->debug_log, 0, e);
         if (b->log_fd < 0)
             return b->log_fd;
     } else if (g->debug) {
         b->log_fd = setup_keep(u, fcntl(2, F_DUPFD_CLOEXEC, 3));
+    }
+    if (u->config->user_log) { // the sandbox does not wait for who reads it
+        b->user_log_fd = append_file(u, u->config->user_log, O_NONBLOCK, e);
+        if (b->user_log_fd < 0)
+            return b->user_log_fd;
     }
     if (!g->strace)
         return 0;
     b->strace = g->strace_format && !strcmp(g->strace_format, "json") ? BOOT_STRACE_JSON
                                                                       : BOOT_STRACE_TEXT;
     if (g->strace_log) {
-        b->strace_fd = append_file(u, g->strace_log, e);
+        b->strace_fd = append_file(u, g->strace_log, 0, e);
         return b->strace_fd < 0 ? b->strace_fd : 0;
     }
     b->strace_fd = b->log_fd >= 0 ? b->log_fd : setup_keep(u, fcntl(2, F_DUPFD_CLOEXEC, 3));

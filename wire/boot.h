@@ -20,7 +20,7 @@
 #include "wire/codec.h"
 
 #define BOOT_MAGIC 0x746f6f62u // "boot"
-#define BOOT_VERSION 7
+#define BOOT_VERSION 8
 #define BOOT_SIZE_MAX (1u << 20)
 
 enum boot_role {
@@ -197,6 +197,7 @@ struct boot_message {
     // BOOT_SENTRY only, as is what follows.
     s32 log_fd;     // log lines
     s32 strace_fd;  // --strace lines
+    s32 user_log_fd; // what the user is to hear of (--user-log)
     s32 control_fd; // SOCK_SEQPACKET, to the bailey that started the sandbox (wire/control.h)
     s32 listen_fd;  // listening SOCK_SEQPACKET socket in the state directory
     // Directories of the host's /proc about the sandbox's network namespace, mounts of their own: /proc/self/net and

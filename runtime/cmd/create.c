@@ -61,6 +61,7 @@ int create_options_load(struct creation *c, struct bundle *b, const struct creat
     c->rootfs = b->rootfs;
     c->spec = &b->spec;
     c->pid_file = o->pid_file;
+    c->user_log = o->user_log;
     c->pidfd_socket = o->pidfd_socket;
     c->console_socket = o->console_socket;
     c->snapshot = o->from_snapshot;
@@ -72,7 +73,8 @@ void create_options_tell(const struct create_options *o, const struct error *e)
 {
     if (!o->user_log)
         return;
-    int fd = open(o->user_log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0644);
+    int fd = open(o->user_log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK,
+                  0644);
     if (fd < 0)
         return;
     dprintf(fd, "%s\n", e->text);

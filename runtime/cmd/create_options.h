@@ -26,7 +26,7 @@ struct create_options {
     {"pidfd-socket", NULL, OPTION_STRING, CREATE_OPTION(pidfd_socket), "SOCKET",                   \
      "unix socket that receives a pidfd of the container", NULL},                                  \
     {"user-log", NULL, OPTION_STRING, CREATE_OPTION(user_log), "FILE",                             \
-     "append what is meant for the user when the container cannot be started", NULL},              \
+     "append what is meant for the user: why it cannot be started, what is not supported", NULL},  \
     {"preserve-fds", NULL, OPTION_NUMBER, CREATE_OPTION(preserve_fds), "N",                        \
      "pass the descriptors 3 to 2+N on, too", NULL},                                               \
     {"no-pivot", NULL, OPTION_FLAG, CREATE_OPTION(no_pivot), NULL,                                 \

@@ -178,6 +178,7 @@ int main(int argc, char **argv)
         return 1;
     }
     log_init(m.log_fd, (enum log_level)m.log_level, "sentry");
+    syscall_set_user_log(m.user_log_fd);
     crash_init(m.log_fd, m.control_fd);
     log_debug("booting container %s", m.id);
     boot_explain_here(words);

@@ -34,15 +34,28 @@ const struct syscall_entry syscall_table[SYSCALL_COUNT] = {
 };
 #undef S
 
-// One bit a number: logged already.
-static u8 logged[SYSCALL_COUNT];
+// By number: logged already. Those that no kernel knows share the last.
+static u8 logged[SYSCALL_COUNT + 1];
+static int user_log = -1;
+
+void syscall_set_user_log(int fd)
+{
+    user_log = fd;
+}
 
 static long not_there(u64 nr)
 {
     bool known = nr < SYSCALL_COUNT && syscall_table[nr].name;
-    if (!known || !__atomic_exchange_n(&logged[nr], 1, __ATOMIC_RELAXED))
-        log_warn("system call %lld (%s) is not supported", (long long)nr,
-                 known ? syscall_table[nr].name : "unknown");
+    const char *name = known ? syscall_table[nr].name : "unknown";
+    char line[128];
+    if (__atomic_exchange_n(&logged[known ? nr : SYSCALL_COUNT], 1, __ATOMIC_RELAXED))
+        return -ENOSYS;
+    log_warn("system call %lld (%s) is not supported", (long long)nr, name);
+    if (user_log >= 0) {
+        int n = snprintf(line, sizeof(line), "system call %lld (%s) is not supported\n",
+                         (long long)nr, name);
+        host_write(user_log, line, (u64)n);
+    }
     return -ENOSYS;
 }
 

@@ -86,4 +86,7 @@ void syscall_refused(struct task *t, u64 nr, const u64 a[6], long ret);
 // docs/compatibility.md, from the table, to a file descriptor of the host. 0 or -errno.
 int syscall_write_compat(int host_fd);
 
+// Where the user is told, besides the log, of system calls that are not there, each once; -1: nowhere. Once, at boot.
+void syscall_set_user_log(int fd);
+
 #endif
