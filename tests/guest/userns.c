@@ -697,3 +697,87 @@ TEST(an_open_file_keeps_it)
     CHECK_STR(u.nodename, "kept");
     SYS(setns(back, 0));
 }
+
+// ---- many at once ----
+
+static unsigned random_next(unsigned *seed)
+{
+    *seed = *seed * 1103515245u + 12345u;
+    return *seed >> 16;
+}
+
+static const char *const all_files[] = {"user", "uts", "ipc", "pid", "mnt", "net", "cgroup"};
+
+// Anything that makes, enters, shows or ends namespaces, whatever comes of it.
+static void does_anything(unsigned *seed, pid_t base)
+{
+    static const int flags[] = {CLONE_NEWUSER, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWPID,
+                                CLONE_NEWNS,   CLONE_NEWNET, CLONE_NEWCGROUP};
+    char path[64], buf[512];
+    int status, fd;
+    pid_t other = base + (pid_t)(random_next(seed) % 40);
+    switch (random_next(seed) % 7) {
+    case 0:
+        unshare(flags[random_next(seed) % 7]);
+        break;
+    case 1:
+        if (!syscall(SYS_clone, flags[random_next(seed) % 7] | SIGCHLD, 0, 0, 0, 0)) {
+            for (int i = 0; i < 20; i++)
+                does_anything(seed, base);
+            _exit(0);
+        }
+        break;
+    case 2:
+        snprintf(path, sizeof path, "/proc/%d/ns/%s", other, all_files[random_next(seed) % 7]);
+        if ((fd = open(path, O_RDONLY)) >= 0) {
+            ioctl(fd, random_next(seed) & 1 ? NS_GET_PARENT : NS_GET_USERNS);
+            setns(fd, 0);
+            close(fd);
+        }
+        break;
+    case 3:
+        snprintf(path, sizeof path, "/proc/%d/%s", other, random_next(seed) & 1 ? "uid_map" : "gid_map");
+        if ((fd = open(path, O_RDWR)) >= 0) {
+            (void)!write(fd, "0 0 1", 5);
+            (void)!read(fd, buf, sizeof buf);
+            close(fd);
+        }
+        break;
+    case 4:
+        snprintf(path, sizeof path, "/proc/%d/status", other);
+        if ((fd = open(path, O_RDONLY)) >= 0) {
+            (void)!read(fd, buf, sizeof buf);
+            close(fd);
+        }
+        break;
+    case 5:
+        if (other > base + 5)
+            kill(other, SIGKILL);
+        break;
+    default:
+        waitpid(-1, &status, WNOHANG);
+    }
+}
+
+TEST(disorder)
+{
+    // Within a PID namespace of its own, so that nothing outlives it.
+    pid_t pid = (pid_t)SYS(syscall(SYS_clone, CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0));
+    if (!pid) {
+        signal(SIGALRM, SIG_IGN);
+        for (unsigned i = 0; i < 4; i++) {
+            if (fork())
+                continue;
+            unsigned seed = i * 77 + 5;
+            uint64_t end = t_now() + 400000000ull;
+            while (t_now() < end)
+                does_anything(&seed, 1);
+            _exit(0);
+        }
+        uint64_t end = t_now() + 800000000ull;
+        while (t_now() < end && (waitpid(-1, NULL, 0) > 0 || errno == EINTR))
+            continue;
+        _exit(9);
+    }
+    CHECK_EQ(t_wait(pid), 9 << 8);
+}
