@@ -20,6 +20,7 @@
 #include "sentry/mm/mm.h"
 #include "sentry/platform/platform.h"
 #include "sentry/vfs/fdtable.h"
+#include "sentry/vfs/file_caps.h"
 #include "sentry/vfs/inode.h"
 #include "sentry/vfs/mount.h"
 #include "sentry/vfs/path.h"
@@ -96,17 +97,6 @@ struct file_caps {
     bool effective, present;
 };
 
-// `id` is root of the namespace or of one above it.
-static bool is_root_within(const struct user_ns *ns, u32 id)
-{
-    for (;; ns = user_ns_parent(ns)) {
-        if (user_ns_uid_out(ns, id) == 0)
-            return true;
-        if (!ns)
-            return false;
-    }
-}
-
 static void read_file_caps(const struct exec *x, struct file *image, struct file_caps *ret)
 {
     const struct inode_ops *ops = inode_ops(image->inode);
@@ -114,9 +104,9 @@ static void read_file_caps(const struct exec *x, struct file *image, struct file
     *ret = (struct file_caps){0};
     if (!may_gain(x, image) || !ops->getxattr)
         return;
-    long n = ops->getxattr(image->inode, "security.capability", d, sizeof(d));
+    long n = ops->getxattr(image->inode, FILE_CAPS_NAME, d, sizeof(d));
     u32 revision = n >= 20 ? d[0] >> 24 : 0;
-    if (revision != 2 && !(revision == 3 && n == 24 && is_root_within(x->cred->user_ns, d[5])))
+    if (revision != 2 && !(revision == 3 && n == 24 && file_caps_root_counts(x->cred->user_ns, d[5])))
         return;
     ret->present = true;
     ret->permitted = (d[1] | (u64)d[3] << 32) & CAPS_ALL;

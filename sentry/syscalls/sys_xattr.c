@@ -8,6 +8,7 @@
 #include "sentry/mm/usercopy.h"
 #include "sentry/syscalls/sys_vfs.h"
 #include "sentry/vfs/fdtable.h"
+#include "sentry/vfs/file_caps.h"
 #include "sentry/vfs/path.h"
 
 #define XATTR_NAME_MAX_SIZE 255
@@ -82,7 +83,7 @@ static int check_name(struct inode *i, const char *name, u32 mask)
     if (has_prefix(name, "trusted."))
         return cred_capable(c, CAP_SYS_ADMIN) ? 0 : write ? -EPERM : -ENODATA;
     if (has_prefix(name, "security.")) {
-        bool caps = !strcmp(name, "security.capability");
+        bool caps = !strcmp(name, FILE_CAPS_NAME);
         bool may = caps ? inode_capable(i, c, CAP_SETFCAP) : cred_capable(c, CAP_SYS_ADMIN);
         return !write || may ? 0 : -EPERM;
     }
@@ -103,10 +104,12 @@ static int set_value(struct inode *i, const char *name, u64 value, u64 size, u32
 {
     if (!inode_ops(i)->setxattr)
         return -EOPNOTSUPP;
-    void *buf = arena_alloc(max(size, 1ull));
+    void *buf = arena_alloc(max(size, (u64)FILE_CAPS_NS_SIZE));
     if (!buf)
         return -ENOMEM;
     int r = copy_in(buf, uaddr(value), size);
+    if (!r && !strcmp(name, FILE_CAPS_NAME))
+        r = file_caps_in(cred_current(), buf, &size);
     if (!r) {
         mutex_lock(&i->lock, RANK_INODE);
         r = inode_ops(i)->setxattr(i, name, buf, size, flags);
@@ -168,6 +171,20 @@ static long give(char *buf, long r, u64 to)
     return r;
 }
 
+// File capabilities as they are in a user namespace.
+static long get_caps(struct inode *i, char *buf, u64 size)
+{
+    struct file_caps_value v;
+    long n = inode_ops(i)->getxattr(i, FILE_CAPS_NAME, &v, sizeof(v));
+    if (n >= 0)
+        n = file_caps_out(cred_current(), &v, (u64)n);
+    if (n > 0 && size && (u64)n > size)
+        return -ERANGE;
+    if (n > 0 && size)
+        memcpy(buf, &v, (u64)n);
+    return n;
+}
+
 static long do_get(enum target_form form, const u64 a[6])
 {
     char name[XATTR_NAME_MAX_SIZE + 1];
@@ -186,7 +203,9 @@ static long do_get(enum target_form form, const u64 a[6])
         buf = arena_alloc(size);
         r = buf ? 0 : -ENOMEM;
     }
-    if (!r)
+    if (!r && cred_current()->user_ns && !strcmp(name, FILE_CAPS_NAME))
+        r = get_caps(t.inode, buf, size);
+    else if (!r)
         r = inode_ops(t.inode)->getxattr(t.inode, name, buf, size);
     target_put(&t);
     return give(buf, r, a[2]);

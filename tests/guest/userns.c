@@ -15,6 +15,7 @@
 #include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/utsname.h>
+#include <sys/xattr.h>
 
 #define USER 1000
 
@@ -471,6 +472,35 @@ TEST(execve_by_root_keeps_capabilities)
 {
     CHECK_EQ(WEXITSTATUS(t_wait(t_fork(execs, ""))), 11);
     CHECK_EQ(WEXITSTATUS(t_wait(t_fork(execs, NULL))), 13);
+}
+
+// Capabilities of a file that root of a namespace gives it count there.
+static void gives_caps(void *arg)
+{
+    struct vfs_ns_cap_data v = {.magic_etc = VFS_CAP_REVISION_2 | VFS_CAP_FLAGS_EFFECTIVE, .data[0].permitted = 1 << CAP_NET_RAW};
+    struct vfs_ns_cap_data got;
+    be_user();
+    become_root();
+    SYS(setxattr("mine", "security.capability", &v, XATTR_CAPS_SZ_2, 0));
+    CHECK_EQ(SYS(getxattr("mine", "security.capability", &got, sizeof got)), XATTR_CAPS_SZ_2);
+    CHECK_EQ(got.magic_etc, v.magic_etc);
+    v.magic_etc = 0x1000000;
+    CHECK_ERR(setxattr("mine", "security.capability", &v, XATTR_CAPS_SZ_2, 0), EINVAL);
+    v.magic_etc = VFS_CAP_REVISION_2;
+    CHECK_ERR(setxattr("roots", "security.capability", &v, XATTR_CAPS_SZ_2, 0), EPERM);
+}
+
+TEST(capabilities_of_files)
+{
+    struct vfs_ns_cap_data got;
+    SYS(chmod(".", 0755));
+    t_write_file("mine", "x");
+    SYS(chown("mine", USER, USER));
+    t_write_file("roots", "x");
+    as_child(gives_caps, NULL);
+    CHECK_EQ(SYS(getxattr("mine", "security.capability", &got, sizeof got)), XATTR_CAPS_SZ_3);
+    CHECK_EQ(got.magic_etc, VFS_CAP_REVISION_3 | VFS_CAP_FLAGS_EFFECTIVE);
+    CHECK_EQ(got.rootid, USER);
 }
 
 // ---- nesting and limits ----
