@@ -229,7 +229,7 @@ static void test_interrupt_calls(void **state)
     __atomic_store_n(&storm_thread, g.thread, __ATOMIC_RELAXED);
     __atomic_store_n(&storm_stop, 0, __ATOMIC_RELAXED);
     pthread_create(&t, NULL, storm, NULL);
-    while (calls < 3000) {
+    while (calls < 3000 || !interrupts) { // however late the other thread gets a CPU
         int kind = guest_run(&g);
         if (kind == PLATFORM_INTERRUPT) {
             interrupts++;
@@ -245,7 +245,6 @@ static void test_interrupt_calls(void **state)
     }
     __atomic_store_n(&storm_stop, 1, __ATOMIC_RELAXED);
     pthread_join(t, NULL);
-    assert_true(interrupts > 0);
     guest_free(&g);
 }
 
