@@ -119,6 +119,12 @@ struct request {
     u16 fs;
 };
 
+// A /dev of ours gets its nodes and mount points before it is read-only, as with runc.
+static bool is_late(const struct boot_mount *b)
+{
+    return b->kind != BOOT_MOUNT_HOST && (b->flags & MS_RDONLY) && !strcmp(b->destination, "/dev");
+}
+
 static void request_init(struct request *q, const struct boot_mount *b)
 {
     const u64 propagation = MS_BIND | MS_REC | MS_SHARED | MS_SLAVE | MS_PRIVATE | MS_UNBINDABLE;
@@ -132,7 +138,7 @@ static void request_init(struct request *q, const struct boot_mount *b)
                   .follows = b->traits & BOOT_TRAIT_FOLLOWS},
         .fs = fs_of_kind[b->kind],
     };
-    if (b->traits & BOOT_TRAIT_READONLY_TOP)
+    if ((b->traits & BOOT_TRAIT_READONLY_TOP) || is_late(b))
         q->m.flags &= ~(u32)MS_RDONLY;
     if (b->kind != BOOT_MOUNT_HOST)
         return;
@@ -331,9 +337,22 @@ int boot_mount_all(const struct boot_message *m)
     return r;
 }
 
+static int make_readonly(const struct boot_mount *b, const char *path)
+{
+    struct path p;
+    int r = path_lookup(AT_FDCWD, path, LOOKUP_FOLLOW, &p);
+    if (r)
+        return r;
+    r = mount_remount(&p, (u32)(b->flags | MS_BIND), "");
+    path_put(&p);
+    if (r)
+        boot_explain("cannot make %s read-only: error %d", path, -r);
+    return r;
+}
+
 int boot_finish_mounts(const struct boot_message *m)
 {
-    struct path null, root;
+    struct path null;
     bool have_null = !path_lookup(AT_FDCWD, "/dev/null", LOOKUP_FOLLOW, &null);
     int r = 0;
     for (u32 i = 0; !r && i < m->masked_count; i++) {
@@ -350,14 +369,8 @@ int boot_finish_mounts(const struct boot_message *m)
         path_put(&null);
     if (!r)
         r = settle(&m->mounts[0]);
-    if (r || !(m->mounts[0].flags & MS_RDONLY))
-        return r;
-    r = path_lookup(AT_FDCWD, "/", LOOKUP_FOLLOW, &root);
-    if (r)
-        return r;
-    r = mount_remount(&root, (u32)(m->mounts[0].flags | MS_BIND), "");
-    path_put(&root);
-    if (r)
-        boot_explain("cannot make the root read-only: error %d", -r);
-    return r;
+    for (u32 i = 1; !r && i < m->mount_count; i++)
+        if (is_late(&m->mounts[i]))
+            r = make_readonly(&m->mounts[i], "/dev");
+    return r || !(m->mounts[0].flags & MS_RDONLY) ? r : make_readonly(&m->mounts[0], "/");
 }
