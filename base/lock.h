@@ -31,8 +31,8 @@ enum lock_rank {
     RANK_SIGHAND = 420, // signal state of one process
     RANK_FUTEX = 440,   // futex buckets
     RANK_FDTABLE = 460,
-    RANK_TIMER = 480,
     RANK_HOSTFS = 500,  // fs/gofer: names, descriptors, channels (500 to 520, see fs/gofer/node.h)
+    RANK_TIMER = 540,
     RANK_WAITQ = 600,   // wait queues: leaf but for what follows
     RANK_SLEEPER = 620,
     RANK_HOSTFD = 690,  // the poller of host descriptors

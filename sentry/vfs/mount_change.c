@@ -50,7 +50,9 @@ int mount_attach(struct mount *m, const struct path *at, struct path *was, struc
         return -ENOTDIR;
     if (m->ns != ns && ns->count + mount_tree_size(m) > MOUNT_MAX)
         return -ENOSPC;
+    ns->pending = m->ns != ns ? mount_tree_size(m) : 0;
     int r = mount_spread_tree(m, top.mount, top.dentry, &copies, bin);
+    ns->pending = 0;
     if (r)
         return r;
     *was = (struct path){NULL, NULL};

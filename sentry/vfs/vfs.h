@@ -8,7 +8,7 @@
 // Cached names beyond which unused ones are dropped; those of superblocks with SUPER_BRIEF count by themselves.
 #define DENTRY_LIMIT 32768u
 #define DENTRY_LIMIT_BRIEF 256u
-#define MOUNT_BUCKETS 64u
+#define MOUNT_BUCKETS 1024u
 #define MOUNT_MAX 4096u // a namespace's mounts (fs.mount-max, smaller)
 
 struct vfs {
