@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/bpf.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -120,6 +121,18 @@ static int load(const struct bpf_insn *insns, u32 count)
     return r;
 }
 
+// Kernels before 5.11 count programs as locked memory of the user's, of which root has little by default as well.
+static int load_with_memory(const struct bpf_insn *insns, u32 count)
+{
+    struct rlimit old, all = {RLIM_INFINITY, RLIM_INFINITY};
+    int r = load(insns, count);
+    if (r != -EPERM || getrlimit(RLIMIT_MEMLOCK, &old) < 0 || setrlimit(RLIMIT_MEMLOCK, &all) < 0)
+        return r;
+    r = load(insns, count);
+    setrlimit(RLIMIT_MEMLOCK, &old);
+    return r;
+}
+
 // The descriptor of a program on the group that is ours; -ENOENT when there is none.
 static int find_ours(int dir)
 {
@@ -177,7 +190,7 @@ int bpf_set_devices(const char *dir, const struct device_rule *rules, u32 count)
     if (fd < 0)
         return -errno;
     u32 size = bpf_device_program(&pool, rules, count, &insns);
-    int program = load(insns, size);
+    int program = load_with_memory(insns, size);
     int old = program < 0 ? -1 : find_ours(fd);
     int r = program < 0 ? program : attach(fd, program, old);
     const int fds[] = {fd, program, old};
