@@ -728,6 +728,45 @@ TEST(an_open_file_keeps_it)
     SYS(setns(back, 0));
 }
 
+// ---- as programs use them ----
+
+// What a browser does for its helpers: no files to be found at all, by the directory of a process that is gone.
+static void finds_nothing(void *arg)
+{
+    be_user();
+    int pid = (int)SYS(syscall(SYS_clone, CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | SIGCHLD, 0, 0, 0, 0));
+    if (pid) {
+        t_join(pid);
+        return;
+    }
+    give("/proc/self/setgroups", "deny");
+    give("/proc/self/uid_map", "1000 1000 1");
+    give("/proc/self/gid_map", "1000 1000 1");
+    CHECK_EQ(getuid(), USER);
+    pid = (int)SYS(syscall(SYS_clone, CLONE_FS | SIGCHLD, 0, 0, 0, 0));
+    if (!pid) {
+        SYS(chroot("/proc/self/fdinfo"));
+        SYS(chdir("/"));
+        _exit(0);
+    }
+    t_join(pid);
+    CHECK_EQ(open("/etc", O_RDONLY), -1);
+    CHECK_EQ(open("/proc", O_RDONLY), -1);
+    CHECK_EQ(open("0", O_RDONLY), -1);
+    CHECK_EQ(open("x", O_CREAT | O_RDWR, 0600), -1);
+    CHECK_ERR(unshare(CLONE_NEWUSER), EPERM);
+    struct __user_cap_header_struct h = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct none[2] = {{0}, {0}};
+    SYS(syscall(SYS_capset, &h, none));
+    CHECK_ERR(chroot("/"), EPERM);
+    _exit(0);
+}
+
+TEST(nothing_to_be_found)
+{
+    as_child(finds_nothing, NULL);
+}
+
 // ---- many at once ----
 
 static unsigned random_next(unsigned *seed)
