@@ -95,6 +95,7 @@ static struct task *copy_task(struct task *t, const struct guest_clone_args *a)
     memcpy(c->cpu_mask, t->cpu_mask, sizeof(c->cpu_mask));
     c->personality = t->personality;
     c->ioprio = t->ioprio;
+    c->loginuid = t->loginuid;
     if (!(a->flags & CLONE_VM) || (a->flags & CLONE_VFORK))
         c->altstack = t->altstack;
     c->user = user_get(t->cred->uid);

@@ -183,6 +183,7 @@ struct task {
     u64 cpu_mask[16];          // sched_setaffinity(2): kept, not enforced
     u32 personality;
     u32 ioprio;
+    u32 loginuid;              // /proc/PID/loginuid, inverted: 0 is unset
 
     s64 start_time;            // sched_now()
     u64 user_ticks, system_ticks; // TSC counts; written by the task only

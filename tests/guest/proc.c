@@ -448,3 +448,43 @@ TEST(sys_and_dev)
     CHECK_STR(link, "/proc/self/fd");
     CHECK(strchr(slurp("/sys/devices/system/cpu/online"), '0'));
 }
+
+static void *sleep_for(void *arg)
+{
+    t_event_wait(arg);
+    return arg;
+}
+
+// Programs tell by it whether they have threads.
+TEST(links_of_the_task_directory)
+{
+    struct stat st;
+    struct t_event over;
+    pthread_t th;
+    t_event_init(&over);
+    SYS(stat("/proc/self/task", &st));
+    CHECK_EQ(st.st_nlink, 3);
+    pthread_create(&th, NULL, sleep_for, &over);
+    SYS(stat("/proc/self/task/", &st));
+    CHECK_EQ(st.st_nlink, 4);
+    t_event_set(&over);
+    pthread_join(th, NULL);
+    do
+        SYS(stat("/proc/self/task", &st)); // until it has left
+    while (st.st_nlink != 3);
+}
+
+TEST(login_uid)
+{
+    char text[32];
+    int fd = open("/proc/self/loginuid", O_RDWR);
+    if (fd < 0)
+        t_skip("the kernel does not audit");
+    t_read_file("/proc/self/loginuid", text, sizeof text);
+    if (strcmp(text, "4294967295") != 0)
+        t_skip("somebody has logged in");
+    CHECK_EQ(SYS(write(fd, "1000", 4)), 4);
+    t_read_file("/proc/self/loginuid", text, sizeof text);
+    CHECK_STR(text, "1000");
+    CHECK_ERR(write(fd, "x", 1), EINVAL);
+}

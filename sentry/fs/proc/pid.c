@@ -220,6 +220,27 @@ static int show_cgroup(struct pseudo_ctx *x, struct text *out)
 
 static int show_loginuid(struct pseudo_ctx *x, struct text *out)
 {
+    text_printf(out, "%u", ~__atomic_load_n(&x->task->loginuid, __ATOMIC_RELAXED));
+    return 0;
+}
+
+// Its own, once: later only with CAP_AUDIT_CONTROL.
+static int store_loginuid(struct pseudo_ctx *x, char *text, u32 size)
+{
+    char *end;
+    unsigned long v = strtoul(text, &end, 10);
+    if (end == text || (*end && *end != '\n') || v > UINT32_MAX)
+        return -EINVAL;
+    if (x->task != current)
+        return -EPERM;
+    if (x->task->loginuid && !task_capable(current, 30 /* CAP_AUDIT_CONTROL */))
+        return -EPERM;
+    __atomic_store_n(&x->task->loginuid, ~(u32)v, __ATOMIC_RELAXED);
+    return 0;
+}
+
+static int show_sessionid(struct pseudo_ctx *x, struct text *out)
+{
     text_str(out, "4294967295");
     return 0;
 }
@@ -337,7 +358,7 @@ static u32 mounts_ready(struct file *f)
         FW("comm", 0644, show_comm, store_comm), L("cwd", link_cwd),                               \
         FP("environ", 0400, show_environ), L("exe", link_exe), DD("fd", 0500, &proc_fds),          \
         DD("fdinfo", 0555, &proc_fdinfos), FW("gid_map", 0644, proc_show_gid_map, proc_store_gid_map), FP("io", 0400, show_io), \
-        F("limits", 0444, show_limits), F("loginuid", 0444, show_loginuid),                        \
+        F("limits", 0444, show_limits), FW("loginuid", 0644, show_loginuid, store_loginuid),                        \
         FP("maps", 0444, proc_show_maps),                                                          \
         {.name = "mem", .mode = S_IFREG | 0600, .flags = PSEUDO_PRIVATE, .read = proc_read_mem,    \
          .write = proc_write_mem},                                                                 \
@@ -348,7 +369,7 @@ static u32 mounts_ready(struct file *f)
         F("oom_score", 0444, show_oom_score),                                                      \
         FW("oom_score_adj", 0644, show_oom_score_adj, store_oom_score_adj),                        \
         FP("personality", 0400, show_personality), L("root", link_root),                           \
-        F("sessionid", 0444, show_loginuid), FW("setgroups", 0644, proc_show_setgroups, proc_store_setgroups),                 \
+        F("sessionid", 0444, show_sessionid), FW("setgroups", 0644, proc_show_setgroups, proc_store_setgroups),                 \
         FP("smaps", 0444, proc_show_smaps), FP("smaps_rollup", 0444, proc_show_smaps_rollup),      \
         F("stat", 0444, proc_show_stat), F("statm", 0444, proc_show_statm),                        \
         F("status", 0444, proc_show_status), FP("syscall", 0400, show_syscall),                    \

@@ -171,7 +171,13 @@ static int threads_next(const struct pseudo_ctx *dir, u64 *cursor, char *name, u
     return n;
 }
 
-const struct pseudo_dynamic proc_threads = {threads_lookup, threads_next};
+// Programs ask for st_nlink of /proc/self/task to learn whether they have threads.
+static u32 threads_count(const struct pseudo_ctx *dir)
+{
+    return __atomic_load_n(&dir->task->process->thread_count, __ATOMIC_SEQ_CST);
+}
+
+const struct pseudo_dynamic proc_threads = {threads_lookup, threads_next, threads_count};
 
 // ---- the type --------------------------------------------------------------------------------------
 

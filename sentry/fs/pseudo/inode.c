@@ -157,6 +157,9 @@ static int pseudo_getattr(struct inode *i)
     pseudo_task_owner(x.task, &uid, &gid);
     i->uid = uid;
     i->gid = gid;
+    const struct pseudo_dynamic *d = pseudo_entry(i)->dynamic;
+    if (d && d->directories)
+        i->nlink = 2 + d->directories(&x);
     pseudo_ctx_fini(&x);
     return 0;
 }

@@ -80,6 +80,8 @@ struct pseudo_dynamic {
     int (*lookup)(const struct pseudo_ctx *dir, const struct name *name, struct pseudo_ref *ret);
     // The next child at or after *cursor (which is advanced past it): its name's size, 0 at the end.
     int (*next)(const struct pseudo_ctx *dir, u64 *cursor, char *name, u32 size, u8 *d_type);
+    // How many of them are directories, for st_nlink. NULL: nobody asks.
+    u32 (*directories)(const struct pseudo_ctx *dir);
 };
 
 enum pseudo_flag {
