@@ -233,8 +233,8 @@ static void visit_boot(struct codec *c, struct boot_message *m)
     m->role = visit_header(c, m->role ? m->role : BOOT_SENTRY);
     require(c, m->role == BOOT_SENTRY || m->role == BOOT_CONTAINER || m->role == BOOT_EXEC);
     if (c->mode == CODEC_DECODE)
-        m->notify_fd = m->log_fd = m->user_log_fd = m->strace_fd = m->control_fd = m->listen_fd = m->proc_net_fd = m->sys_net_fd =
-            m->exit_fd = m->snapshot_fd = m->memdir_fd = m->oom_fd = -1;
+        m->notify_fd = m->log_fd = m->user_log_fd = m->strace_fd = m->control_fd = m->listen_fd =
+            m->proc_net_fd = m->sys_net_fd = m->exit_fd = m->snapshot_fd = m->memdir_fd = m->oom_fd = -1;
     codec_str(c, &m->id, 1024);
     codec_u32_max(c, &m->features, BOOT_FEATURES_ALL);
     visit_process(c, &m->process);

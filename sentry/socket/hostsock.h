@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Sockets that a socket of the host stands for (inet.c, netlink.c): life, readiness, waiting, sending and
 // receiving. The host's socket lives in the sandbox's network namespace and is the sentry's alone (but for
-// those passed in: foreign.c) and never blocks: an operation is tried, and when the host says EAGAIN the task sleeps on the queue, which the poller of
-// host descriptors (fs/anon/hostfd.h) wakes.
+// those passed in: foreign.c) and never blocks: an operation is tried, and when the host says EAGAIN the task
+// sleeps on the queue, which the poller of host descriptors (fs/anon/hostfd.h) wakes.
 //
 // The host's descriptor belongs to this run of the process. After a restore (hostsock_restore) listening and
 // unconnected sockets are made anew; connections read as reset.

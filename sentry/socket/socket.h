@@ -78,7 +78,8 @@ int unix_socket_pair(int type, int protocol, u32 flags, struct file **ret_a,
 // sender's task is current. Before it is bound.
 void unix_make_notify(struct file *f);
 
-// Instead of binding: it stands for the socket that there is at `path` already, a file of the host's. -ENOTSOCK, -EADDRINUSE.
+// Instead of binding: it stands for the socket that there is at `path` already, a file of the host's. -ENOTSOCK,
+// -EADDRINUSE.
 int unix_stand_for(struct file *f, const char *path) must_check;
 
 // What unix_make_notify's sockets are sent: `size` bytes, at most UNIX_NOTIFY_MAX, and a NUL. Implemented by kernel/.

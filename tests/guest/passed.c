@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Descriptors that were passed in from outside (--preserve-fds). Not for run-guest: tests/integration/descriptors.test
-// runs it, natively and in bailey, with descriptors from 3 on as PASSED names them. The other ends of those that have one
-// answer what they get in capitals.
+// runs it, natively and in bailey, with descriptors from 3 on as PASSED names them. The other ends of those that have
+// one answer what they get in capitals.
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/epoll.h>

@@ -43,7 +43,9 @@ static struct boot_message sample(void)
                     .console_rows = 24, .console_columns = 80},
         .mounts = mounts, .mount_count = 2, .devices = devices, .device_count = 1,
         .masked_paths = masked, .masked_count = 2, .sysctls = sysctls, .sysctl_count = 1,
-        .cgroup_path = "/", .stdio = {0, 1, 2}, .passed = passed, .passed_count = 2, .notify_fd = 5, .oom_fd = 6, .notify_path = "/run/n.sock", .log_fd = -1, .strace_fd = -1, .user_log_fd = -1, .control_fd = 7,
+        .cgroup_path = "/", .stdio = {0, 1, 2}, .passed = passed, .passed_count = 2,
+        .notify_fd = 5, .oom_fd = 6, .notify_path = "/run/n.sock",
+        .log_fd = -1, .strace_fd = -1, .user_log_fd = -1, .control_fd = 7,
         .listen_fd = -1, .proc_net_fd = 3, .sys_net_fd = -1, .cpu_count = 2, .memory_limit = 1 << 30,
     };
 }

@@ -6,7 +6,8 @@
 //
 // A descriptor may share its open file description with processes outside, so its O_NONBLOCK is never
 // changed: transfers are made with RWF_NOWAIT, or where the host cannot do that, after poll(2) said
-// that they will not wait, in pieces that then fit. (eventfd and its like are changed: a ready one may wait all the same.)
+// that they will not wait, in pieces that then fit. Those of eventfd and its like are changed: a ready one may wait all
+// the same.
 //
 // Lock order: watches have no lock that callers see; callbacks run on the poller thread with none held.
 #ifndef BAILEY_SENTRY_FS_ANON_HOSTFD_H
