@@ -2,6 +2,7 @@
 // What bailey makes of hostile answers of a sandbox: it waits for a limited time, takes a limited text, and shows
 // nothing that a terminal would obey. What the sandbox says is in the connection before it is asked.
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -139,6 +141,34 @@ static void test_nonsense(void **state)
     assert_null(answer.text);
 }
 
+// Connections that a sandbox does not take fill its queue up: the next one waits for a limited time as well.
+static void test_full_queue(void **state)
+{
+    char dir[] = "/tmp/client-test-XXXXXX", command[64];
+    struct container c = {.lock_fd = -1, .id = "c"};
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    int waiting[8], count = 0;
+    assert_non_null(mkdtemp(dir));
+    c.dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int listener = container_listen(&c, &e);
+    assert_true(listener >= 0);
+    assert_int_equal(listen(listener, 0), 0);
+    snprintf(a.sun_path, sizeof(a.sun_path), "%s/control.sock", dir);
+    do
+        waiting[count] = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    while (connect(waiting[count++], (struct sockaddr *)&a, sizeof(a)) == 0 && count < 8);
+    assert_int_equal(errno, EAGAIN);
+    s64 begin = clock_msec();
+    assert_int_equal(container_connect(&c, 1, &e), -ETIMEDOUT);
+    assert_true(clock_msec() - begin >= 900);
+    while (count)
+        close(waiting[--count]);
+    close(listener);
+    close(c.dir_fd);
+    snprintf(command, sizeof(command), "rm -r %s", dir);
+    assert_int_equal(system(command), 0);
+}
+
 static int parse(struct guest_processes *ps, const char *text)
 {
     processes_free(ps);
@@ -175,7 +205,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(test_answers_of_others), T(test_no_end), T(test_long_text), T(test_pieces),
-        T(test_harmless), T(test_nonsense), T(test_processes),
+        T(test_harmless), T(test_nonsense), T(test_full_queue), T(test_processes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
