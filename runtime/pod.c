@@ -35,7 +35,8 @@ int pod_find(const char *root, const char *id, const struct spec *spec, const ch
     for (size_t i = 0; i < array_size(known); i++) {
         const char *type = annotation(spec, known[i].type);
         const char *name = annotation(spec, known[i].sandbox);
-        if (!type || strcmp(type, "container"))
+        // Without a type (podman 5) it is a container that names another as its sandbox.
+        if (type ? strcmp(type, "container") != 0 : !name || !strcmp(name, id))
             continue;
         if (!name || container_check_id(name, &ignored) < 0 || !strcmp(name, id))
             return error_set(e, -EINVAL, "annotation %s: \"%s\" is no container's sandbox",
