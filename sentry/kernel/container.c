@@ -530,6 +530,7 @@ void container_get_info(struct container *c, struct container_info *ret)
                                    .exit_status = c->exit_status,
                                    .tasks = c->task_count,
                                    .oom_kills = c->oom_kills,
+                                   .oom_led = c->oom_led,
                                    .usage = c->dead};
     list_for_each(p, &the_kernel->processes, all_node) {
         struct cpu_usage u;

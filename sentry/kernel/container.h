@@ -46,7 +46,8 @@ struct container {
     u32 load[3];
     s64 load_since;
     u64 load_used;
-    u32 oom_kills;
+    u32 oom_kills;           // that the sandbox tells of
+    u32 oom_led;             // ... and that the host counts: led into its limit
     struct file *notify;     // its socket of sd_notify(3), referenced; NULL. Set while it is being made
     u32 notify_host;         // of this process: whom else to tell, a handle of fs/anon/hostfd.h; 0: nobody. Owned
     u8 ready;                // it has said so there (atomic)
@@ -125,7 +126,7 @@ struct container_info {
     enum container_status status;
     bool paused;
     s32 exit_status;
-    u32 tasks, processes, oom_kills;
+    u32 tasks, processes, oom_kills, oom_led;
     struct cpu_usage usage;
 };
 // Averages of 1, 5 and 15 minutes; fixed point.

@@ -180,7 +180,9 @@ void oom_task_exits(struct task *t)
 {
     struct process *p = t->process;
     u64 room = __atomic_exchange_n(&p->oom_room, 0, __ATOMIC_SEQ_CST);
-    if (room && (!t->mm || !t->thread || !mm_fill(t->mm, room)))
+    if (room && t->mm && t->thread && mm_fill(t->mm, room))
+        __atomic_add_fetch(&p->container->oom_led, 1, __ATOMIC_RELAXED);
+    else if (room)
         count_kill(p->container);
 }
 

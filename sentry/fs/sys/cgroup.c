@@ -112,8 +112,8 @@ static int show_memory_events(struct pseudo_ctx *x, struct text *out)
 {
     struct container_info info;
     container_get_info(container_current(), &info);
-    text_printf(out, "low 0\nhigh 0\nmax 0\noom %u\noom_kill %u\noom_group_kill 0\n",
-                info.oom_kills, info.oom_kills);
+    u32 kills = info.oom_kills + info.oom_led;
+    text_printf(out, "low 0\nhigh 0\nmax 0\noom %u\noom_kill %u\noom_group_kill 0\n", kills, kills);
     return 0;
 }
 
