@@ -17,6 +17,11 @@ s64 vfs_now(void)
 
 // ---- superblocks -------------------------------------------------------------------------------
 
+u64 vfs_new_dev(void)
+{
+    return DEV_MAKE(0, __atomic_add_fetch(&vfs->next_dev_minor, 1, __ATOMIC_RELAXED));
+}
+
 struct super *super_new(u16 fs, u64 magic)
 {
     struct super *sb = arena_alloc(sizeof(*sb));
@@ -25,7 +30,7 @@ struct super *super_new(u16 fs, u64 magic)
     ref_init(&sb->ref);
     sb->fs = fs;
     sb->magic = magic;
-    sb->dev = DEV_MAKE(0, __atomic_add_fetch(&vfs->next_dev_minor, 1, __ATOMIC_RELAXED));
+    sb->dev = vfs_new_dev();
     sb->block_size = PAGE_SIZE;
     sb->max_size = INT64_MAX;
     sb->next_ino = 2;

@@ -154,6 +154,8 @@ struct link_target {
     struct path path; // a magic link's destination, referenced (dentry NULL if unset)
 };
 
+struct statfs_info;
+
 // Operations of a filesystem's inodes. NULL means the default in brackets. "locked": the VFS holds that
 // inode's lock. `dir` is always a live directory of the same superblock. All return 0 or -errno
 // unless they say otherwise. Read-only mounts, permissions, name sizes, EEXIST, ENOENT, ENOTDIR,
@@ -191,6 +193,11 @@ struct inode_ops {
 
     // Brings the attributes up to date before they are shown. Unlocked; takes lock if it must. [0]
     int (*getattr)(struct inode *inode);
+    // st_dev of the inode, where a superblock shows files of several devices. May be called under any lock. [the
+    // superblock's]
+    u64 (*dev)(const struct inode *inode);
+    // As the type's statfs, of where the inode is. [the type's]
+    int (*statfs)(struct inode *inode, struct statfs_info *ret);
     // Changes what c->mask says, in the store and then in the inode (inode_apply_attr). Locked; with
     // ATTR_SIZE io is held for writing too. [applied]
     int (*setattr)(struct inode *inode, const struct attr_change *c);
@@ -305,6 +312,7 @@ extern const struct fs_type *const fs_type_table[FS_KINDS];
 
 // One reference, a fresh anonymous device number, next_ino 2 (1 is for the root). NULL.
 struct super *super_new(u16 fs, u64 magic) must_check;
+u64 vfs_new_dev(void); // an anonymous device number
 struct super *super_ref(struct super *sb);
 // A mount, or a filesystem on top, shows the superblock: takes a reference. When the last one releases it, it is
 // shut down.
@@ -312,6 +320,11 @@ void super_show(struct super *sb);
 void super_release(struct super *sb);
 void super_unref(struct super *sb);
 u64 super_next_ino(struct super *sb);
+
+static inline u64 inode_dev(const struct inode *i)
+{
+    return unlikely(inode_ops(i)->dev != NULL) ? inode_ops(i)->dev(i) : i->sb->dev;
+}
 
 // ---- inodes ------------------------------------------------------------------------------------
 

@@ -382,8 +382,11 @@ int path_statfs(const struct path *p, struct statfs_info *ret)
     const struct fs_type *type = fs_type_table[sb->fs];
     u32 flags = p->mount->flags;
     *ret = (struct statfs_info){.type = sb->magic, .block_size = sb->block_size,
-                                .name_max = NAME_SIZE_MAX, .fsid = sb->dev};
-    int r = type && type->statfs ? type->statfs(sb, ret) : 0;
+                                .name_max = NAME_SIZE_MAX, .fsid = inode_dev(p->dentry->inode)};
+    const struct inode_ops *ops = inode_ops(p->dentry->inode);
+    int r = ops->statfs            ? ops->statfs(p->dentry->inode, ret)
+            : type && type->statfs ? type->statfs(sb, ret)
+                                   : 0;
     ret->flags = 0x20 | (flags & 0xf) | (flags & MOUNT_NOATIME ? 0x400 : 0) |
                  (flags & MOUNT_NODIRATIME ? 0x800 : 0) | (flags & MOUNT_RELATIME ? 0x1000 : 0);
     if (sb->flags & SUPER_READONLY)

@@ -201,7 +201,7 @@ int file_get_path(struct file *f, struct path *ret)
 static void fill(const struct inode *i, struct kstat *s)
 {
     *s = (struct kstat){
-        .dev = i->sb->dev,
+        .dev = inode_dev(i),
         .ino = i->ino,
         .rdev = i->rdev,
         .size = __atomic_load_n(&i->size, __ATOMIC_ACQUIRE),

@@ -16,7 +16,7 @@ class SharedMount:
     def mount(self, name, **files):
         path = os.path.join(self.path, name)
         os.makedirs(path, exist_ok=True)
-        subprocess.run(["mount", "-t", "tmpfs", "t", path], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "t", path], check=True)
         for f, text in files.items():
             with open(os.path.join(path, f), "w") as out:
                 out.write(text)

@@ -351,7 +351,21 @@ static int direct_readdir(struct gofer_node *n, s64 off, void *buf, u32 size)
 static int direct_statfs(struct gofer_node *n, struct statfs *ret)
 {
     struct gofer_link *link = gofer_link_of(n->super);
-    return link ? host_fstatfs(link->root_fd, ret) : -EIO;
+    if (!link || n->dev == n->super->sb->dev)
+        return link ? host_fstatfs(link->root_fd, ret) : -EIO;
+    // On another device of the host's: by the directory itself, or the one that it is in.
+    struct gofer_at at;
+    struct live *l;
+    bool dir = inode_is_dir(n->inode);
+    int r = dir ? live_get(n, LIVE_READ, &l) : gofer_at_begin(n, &at);
+    if (r < 0)
+        return r;
+    r = host_fstatfs(dir ? l->ro : at.dir->ro, ret);
+    if (dir)
+        live_put(n);
+    else
+        gofer_at_end(&at);
+    return r;
 }
 
 static long direct_getxattr(struct gofer_node *n, const char *name, void *buf, u64 size)

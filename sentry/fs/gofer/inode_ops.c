@@ -440,6 +440,11 @@ static int gofer_removexattr(struct inode *i, const char *name)
     return backend_of(i)->removexattr(gofer_node_of(i), name);
 }
 
+static u64 gofer_dev(const struct inode *i)
+{
+    return gofer_node_of(i)->dev;
+}
+
 const struct inode_ops gofer_inode_ops = {
     .name = "gofer",
     .lookup = gofer_lookup,
@@ -452,6 +457,8 @@ const struct inode_ops gofer_inode_ops = {
     .rename = gofer_rename,
     .get_link = gofer_get_link,
     .getattr = gofer_refresh,
+    .dev = gofer_dev,
+    .statfs = gofer_statfs,
     .setattr = gofer_setattr,
     .open = gofer_open,
     .readdir = gofer_readdir,

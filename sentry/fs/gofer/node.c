@@ -320,6 +320,28 @@ void gofer_at_end(struct gofer_at *at)
     inode_unref(at->parent->inode);
 }
 
+#define DEVS_MAX 256 // then files are shown on the superblock's device
+
+// The guest's number for a host device.
+static u64 guest_dev(struct gofer_super *s, u64 host)
+{
+    u64 dev = s->sb->dev;
+    if (host == s->root_dev)
+        return dev;
+    mutex_lock(&s->table_lock, GOFER_RANK_TABLE);
+    u32 i = 0;
+    while (i < s->dev_count && s->devs[i].host != host)
+        i++;
+    if (i == s->dev_count && !s->devs)
+        s->devs = arena_alloc(DEVS_MAX * sizeof(*s->devs));
+    if (i == s->dev_count && s->devs && i < DEVS_MAX)
+        s->devs[s->dev_count++] = (struct gofer_dev){host, vfs_new_dev()};
+    if (i < s->dev_count)
+        dev = s->devs[i].here;
+    mutex_unlock(&s->table_lock);
+    return dev;
+}
+
 // ---- making and ending -----------------------------------------------------------------------------
 
 static struct gofer_node *node_new(struct gofer_super *s, const struct statx *st, struct inode *dir,
@@ -337,6 +359,7 @@ static struct gofer_node *node_new(struct gofer_super *s, const struct statx *st
     n->super = s;
     n->host_dev = dev_of(st);
     n->host_ino = st->stx_ino;
+    n->dev = guest_dev(s, n->host_dev);
     n->name = copy;
     n->parent = dir ? inode_ref(dir) : NULL;
     n->elsewhere = s->follows && (st->stx_mask & STATX_MNT_ID ? st->stx_mnt_id != s->root_mnt

@@ -38,6 +38,10 @@ struct gofer_super {
     u64 root_mnt; // the host's number of the root's mount
     u32 link;     // side handle of struct gofer_link (super.c)
     u64 root_dev; // host device of the root
+    struct gofer_dev { // other host devices below it, and what they are here
+        u64 host, here;
+    } *devs; // guarded by table_lock, as is dev_count
+    u32 dev_count;
     struct rwlock names;
     u32 names_seq; // counts changes of any node's name, guarded by names
     struct mutex table_lock;
@@ -60,7 +64,8 @@ struct gofer_node {
     struct inode *inode;
     struct gofer_super *super;
     struct gofer_node *table_next; // guarded by table_lock, as is hashed
-    u64 host_dev, host_ino;        // do not change
+    u64 host_dev, host_ino;        // do not change, as dev
+    u64 dev;                       // st_dev for the guest
     struct inode *parent;          // counted; NULL: the root, or without a name. Guarded by names
     char *name;                    // in the arena; NULL with parent
     struct gofer_alias *aliases;   // at most GOFER_ALIASES_MAX; guarded by names
@@ -235,6 +240,7 @@ struct gofer_link {
     u32 close_fids[GOFER_CLOSE_BATCH];
 };
 
+int gofer_statfs(struct inode *i, struct statfs_info *ret) must_check; // of where the inode is
 // NULL when there is none (after a restore, before gofer_reattach).
 struct gofer_link *gofer_link_of(const struct gofer_super *s);
 

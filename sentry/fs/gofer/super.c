@@ -226,15 +226,16 @@ static void gofer_destroy(struct super *sb)
     list_remove(&s->node);
     mutex_unlock(&gofer_root()->lock);
     arena_free(s->table);
+    arena_free(s->devs);
     arena_free(s);
     sb->priv = NULL;
 }
 
-static int gofer_statfs(struct super *sb, struct statfs_info *ret)
+int gofer_statfs(struct inode *i, struct statfs_info *ret)
 {
-    struct gofer_super *s = sb->priv;
+    struct gofer_node *n = gofer_node_of(i);
     struct statfs fs;
-    int r = gofer_backend_of(s)->statfs(gofer_node_of(sb->root->inode), &fs);
+    int r = gofer_backend_of(n->super)->statfs(n, &fs);
     if (r < 0)
         return r;
     ret->type = (u64)fs.f_type;
@@ -247,10 +248,15 @@ static int gofer_statfs(struct super *sb, struct statfs_info *ret)
     return 0;
 }
 
+static int gofer_super_statfs(struct super *sb, struct statfs_info *ret)
+{
+    return gofer_statfs(sb->root->inode, ret);
+}
+
 const struct fs_type gofer_fs_type = {
     .name = "gofer",
     .flags = FS_TYPE_BOOT_ONLY | FS_TYPE_HIDDEN | FS_TYPE_NODEV,
     .mount = gofer_mount,
     .destroy = gofer_destroy,
-    .statfs = gofer_statfs,
+    .statfs = gofer_super_statfs,
 };
