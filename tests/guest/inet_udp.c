@@ -289,7 +289,8 @@ TEST(interfaces)
 static void change_bridges(void *arg)
 {
     char name[IFNAMSIZ] = "bridge-test";
-    unshare(CLONE_NEWNET); // the machine's interfaces stay as they are; a container's are its own
+    if (!getenv("T_IN_BAILEY"))
+        unshare(CLONE_NEWNET); // the machine's interfaces stay as they are; a container's are its own
     int fd = SYS(socket(AF_INET, SOCK_DGRAM, 0));
     if (ioctl(fd, SIOCBRADDBR, name) < 0 && errno == ENOPKG)
         t_skip("no bridges here");
