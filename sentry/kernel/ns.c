@@ -126,13 +126,12 @@ static struct ns_set *set_dup(const struct ns_set *s)
     struct ns_set *n = arena_alloc(sizeof(*n));
     if (!n)
         return NULL;
-    *n = *s;
-    ref_init(&n->ref);
-    uts_ns_ref(n->uts);
-    ipc_ns_ref(n->ipc);
-    bare_ns_ref(n->cgroup);
-    net_ns_ref(n->net);
-    pid_ns_ref(n->pid_children);
+    ref_init(&n->ref); // others may be counting that of `s`
+    n->uts = uts_ns_ref(s->uts);
+    n->ipc = ipc_ns_ref(s->ipc);
+    n->cgroup = bare_ns_ref(s->cgroup);
+    n->net = net_ns_ref(s->net);
+    n->pid_children = pid_ns_ref(s->pid_children);
     return n;
 }
 

@@ -323,8 +323,11 @@ void task_usage(struct task *t, struct cpu_usage *ret)
         .system = clock_ticks_to_ns(system),
         .minor_faults = __atomic_load_n(&t->minor_faults, __ATOMIC_RELAXED),
         .voluntary = t->voluntary,
-        .io = t->io,
     };
+    for (u32 i = 0; i < 2; i++) {
+        ret->io.bytes[i] = __atomic_load_n(&t->io.bytes[i], __ATOMIC_RELAXED);
+        ret->io.calls[i] = __atomic_load_n(&t->io.calls[i], __ATOMIC_RELAXED);
+    }
     // A task in the guest right now adds to its count only when it comes back.
     u64 since = __atomic_load_n(&t->guest_since, __ATOMIC_RELAXED);
     u64 now = clock_ticks();

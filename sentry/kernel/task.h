@@ -190,7 +190,7 @@ struct task {
     u64 guest_since;           // tick at which it entered the guest; 0: it is not there
     u64 slept_before;          // sleeper.slept when the system call in progress began
     u64 minor_faults, voluntary;
-    struct io_usage io;        // /proc/PID/io; written by the task only
+    struct io_usage io;        // /proc/PID/io; written by the task only (atomic)
     u64 syscall_nr;            // the one in progress, or ~0 (for --stacks and fault reports)
     u64 syscall_args[6];
     u64 fault_error, fault_trapno, fault_addr; // of the last fault, for signal frames

@@ -22,8 +22,9 @@ static long count(struct task *t, bool write, long n)
 {
     if (unlikely(!t)) // a unit test's
         return n;
-    t->io.calls[write]++;
-    t->io.bytes[write] += n > 0 ? (u64)n : 0;
+    __atomic_store_n(&t->io.calls[write], t->io.calls[write] + 1, __ATOMIC_RELAXED);
+    if (n > 0)
+        __atomic_store_n(&t->io.bytes[write], t->io.bytes[write] + (u64)n, __ATOMIC_RELAXED);
     return n;
 }
 
