@@ -30,8 +30,9 @@ struct platform_event;
 // Guest addresses that mappings may have: [mmap_min_addr, MM_TOP).
 #define MM_MIN_ADDR 0x10000ull
 #define MM_TOP 0x7fff00000000ull
-// Linux's vm.max_map_count, for VMAs and for extents.
-#define MM_MAP_COUNT_MAX 65530u
+// For VMAs and for extents: somewhat less than Linux's vm.max_map_count, which the stub's own mappings count for too and
+// which the host answers only when it is too late.
+#define MM_MAP_COUNT_MAX 65000u
 
 // The address space of this host thread's task, and the platform thread that the task runs in there.
 // Set by the task loop with mm_set_current; NULL and 0 on threads that run no task.

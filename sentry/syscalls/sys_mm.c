@@ -10,6 +10,7 @@
 #include "sentry/mm/mm.h"
 #include "sentry/mm/usercopy.h"
 #include "sentry/vfs/fdtable.h"
+#include "sentry/vfs/inode.h"
 #include "sentry/vfs/mount.h"
 
 #ifndef MLOCK_ONFAULT
@@ -39,6 +40,8 @@ long sys_mmap(struct task *t, const u64 a[6])
         r = -EPERM;
     else
         r = mm_mmap(t->mm, a[0], a[1], prot, flags, f.file, a[5]);
+    if (r >= 0 && f.file->inode && S_ISREG(f.file->inode->mode))
+        inode_touch_atime(f.file);
     fd_put(f);
     return r;
 }

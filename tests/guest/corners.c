@@ -121,6 +121,32 @@ TEST(zeros_for_reading_stay_so)
     SYS(mprotect(p, 4096, PROT_READ | PROT_WRITE));
 }
 
+// At the limit mmap(2) fails, and the process goes on.
+TEST(as_many_mappings_as_there_can_be)
+{
+    int fd = SYS(open("f", O_RDWR | O_CREAT, 0600)), count = 0;
+    SYS(ftruncate(fd, 4096));
+    uint64_t late = t_now() + 8000000000u;
+    while (count < 200000 && mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0) != MAP_FAILED)
+        if (++count % 1000 == 0 && t_now() > late)
+            t_skip("it takes too long here");
+    CHECK_EQ(errno, ENOMEM);
+    CHECK(count > 10000);
+}
+
+TEST(mapping_is_access)
+{
+    struct stat before, after;
+    int fd = SYS(open("f", O_RDWR | O_CREAT, 0600));
+    SYS(write(fd, "x", 1));
+    struct timespec old[2] = {{1000, 0}, {2000, 0}};
+    SYS(futimens(fd, old));
+    SYS(fstat(fd, &before));
+    CHECK(mmap(NULL, 4096, PROT_READ, MAP_PRIVATE, fd, 0) != MAP_FAILED);
+    SYS(fstat(fd, &after));
+    CHECK(after.st_atime > before.st_atime);
+}
+
 // ---- threads by number ----------------------------------------------------------------------------
 
 static struct t_event ready, over;
