@@ -97,6 +97,8 @@ long loop_interface_ioctl(struct net_ns *n, u32 cmd, u64 arg)
         return -ENOTTY;
     if (cmd == SIOCGIFCONF)
         return interface_list(n, arg);
+    if (cmd == SIOCBRADDBR || cmd == SIOCBRDELBR)
+        return -ENOPKG; // as of a kernel without bridges
     if (copy_in(&q, uaddr(arg), sizeof(q)))
         return -EFAULT;
     if (cmd == SIOCSIFFLAGS) {
