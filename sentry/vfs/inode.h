@@ -57,6 +57,7 @@ enum inode_kind {
     INODE_DEVPTS,
     INODE_MQUEUE,
     INODE_NSFS, // kernel/nsfs.c
+    INODE_HOST, // of a host descriptor that was passed in: fs/anon/hostfd.c
     INODE_KINDS
 };
 

@@ -58,6 +58,7 @@ extern const struct inode_ops anon_inode_ops;
 extern const struct inode_ops tmpfs_inode_ops WEAK, gofer_inode_ops WEAK, overlay_inode_ops WEAK;
 extern const struct inode_ops proc_inode_ops WEAK, sys_inode_ops WEAK, devpts_inode_ops WEAK;
 extern const struct inode_ops mqueue_inode_ops WEAK, nsfs_inode_ops WEAK;
+extern const struct inode_ops host_inode_ops WEAK;
 
 const struct inode_ops *const inode_ops_table[INODE_KINDS] = {
     [INODE_NONE] = &anon_inode_ops,
@@ -70,6 +71,7 @@ const struct inode_ops *const inode_ops_table[INODE_KINDS] = {
     [INODE_DEVPTS] = &devpts_inode_ops,
     [INODE_MQUEUE] = &mqueue_inode_ops,
     [INODE_NSFS] = &nsfs_inode_ops,
+    [INODE_HOST] = &host_inode_ops,
 };
 
 extern const struct fs_type anon_fs_type;

@@ -58,7 +58,7 @@ static int check_open(const struct path *p, u32 flags, bool created)
 static int open_by_type(struct inode *i, struct file *f)
 {
     const struct inode_ops *ops = inode_ops(i);
-    if (i->kind == INODE_ANON && vfs_open_anon) {
+    if (i->kind == INODE_HOST && vfs_open_anon) {
         int r = vfs_open_anon(i, f);
         if (r != -EOPNOTSUPP)
             return r;

@@ -98,6 +98,21 @@ TEST(file_open_for_reading_alone)
     CHECK_ERR(mprotect(p, 4096, PROT_READ | PROT_WRITE), EACCES);
 }
 
+TEST(file_changes_size)
+{
+    int fd = fd_of("grows");
+    struct stat st;
+    char buf[8] = "";
+    SYS(ftruncate(fd, 3));
+    ask_outside("grow\n");
+    expect_text(fd_of("commands"), "done");
+    SYS(fstat(fd, &st));
+    CHECK_EQ(st.st_size, 6); // outside has appended
+    CHECK_EQ(SYS(pread(fd, buf, 8, 0)), 6);
+    CHECK_STR(buf, "growth");
+    CHECK_ERR(ftruncate(fd_of("readonly"), 0), EINVAL);
+}
+
 TEST(device)
 {
     struct stat st;

@@ -19,9 +19,6 @@
 #define WRITABLE (EPOLLOUT | EPOLLWRNORM)
 #define GUEST_TERMIOS_SIZE 36
 
-// priv_word of an anonymous inode whose `attached` is a struct hostfd.
-#define HOSTFD_INODE 0x74736f68u
-
 struct hostfd {
     u32 handle;     // of the poller's table
     struct ref ref; // files
@@ -127,14 +124,19 @@ static long transfer_at(struct hostfd *h, void *buf, u64 size, bool write, s64 p
     return write ? host_pwrite(fd, buf, size, pos) : host_pread(fd, buf, size, pos);
 }
 
+static void take_size(struct inode *i, const struct hostfd *h)
+{
+    struct statx st;
+    if (!h->regular || host_fstatx(host_of(h), &st))
+        return;
+    __atomic_store_n(&i->size, st.stx_size, __ATOMIC_RELEASE);
+    i->blocks = st.stx_blocks;
+    i->mtime = st.stx_mtime.tv_sec * NSEC_PER_SEC + st.stx_mtime.tv_nsec;
+}
+
 static void refresh_size(struct file *f)
 {
-    struct hostfd *h = f->priv;
-    struct statx st;
-    if (h->regular && f->inode && !host_fstatx(host_of(h), &st)) {
-        f->inode->size = st.stx_size;
-        f->inode->blocks = st.stx_blocks;
-    }
+    take_size(f->inode, f->priv);
 }
 
 static long host_file_read(struct file *f, struct uio *u, s64 *pos)
@@ -269,12 +271,43 @@ static void host_file_release(struct file *f)
     }
 }
 
+// ---- the inode -------------------------------------------------------------------------------------
+
+// Others outside may have written to it.
+static int host_getattr(struct inode *i)
+{
+    mutex_lock(attach_lock(), RANK_FILE);
+    if (i->attached)
+        take_size(i, i->attached);
+    mutex_unlock(attach_lock());
+    return 0;
+}
+
+// The size is the host's; all else changes in the sandbox alone.
+static int host_setattr(struct inode *i, const struct attr_change *c)
+{
+    const struct hostfd *h = c->file ? c->file->priv : NULL;
+    if (c->mask & ATTR_SIZE) {
+        int r = h && h->writable ? host_ftruncate(host_of(h), c->size) : -EINVAL;
+        if (r)
+            return r;
+    }
+    inode_apply_attr(i, c);
+    return 0;
+}
+
+const struct inode_ops host_inode_ops = {
+    .name = "host",
+    .getattr = host_getattr,
+    .setattr = host_setattr,
+};
+
 static struct inode *host_inode(const struct statx *st)
 {
     struct inode *i = inode_new_anon(st->stx_mode);
     if (!i)
         return NULL;
-    i->priv_word = HOSTFD_INODE;
+    i->kind = INODE_HOST; // its `attached` is a struct hostfd, while a file is open
     i->uid = 0;
     i->gid = 0;
     i->size = st->stx_size;
@@ -372,8 +405,6 @@ int hostfd_reattach(u32 index, int fd)
 
 int vfs_open_anon(struct inode *i, struct file *f)
 {
-    if (i->priv_word != HOSTFD_INODE)
-        return -EOPNOTSUPP;
     mutex_lock(attach_lock(), RANK_FILE);
     struct hostfd *h = i->attached;
     if (h)
