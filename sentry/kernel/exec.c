@@ -317,8 +317,10 @@ static void install(struct exec *x, struct loader_image *image)
     if (x->set_id)
         p->pdeath_signal = 0;
     p->dumpable = x->secure ? 0 : 1;
+    mutex_lock(&p->lock, RANK_SIGHAND);
     struct user_ns *old_ns = p->image_user_ns;
     p->image_user_ns = user_ns_ref(x->cred->user_ns);
+    mutex_unlock(&p->lock);
     user_ns_unref(old_ns);
     task_set_cred(t, x->cred);
     x->cred = NULL;

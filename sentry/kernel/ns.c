@@ -561,7 +561,7 @@ long ns_enter(struct task *t, struct file *f, u32 types)
         return r;
     }
     if (x.cred)
-        t->process->dumpable = 0; // what it holds is not the namespace's to look at
+        __atomic_store_n(&t->process->dumpable, 0, __ATOMIC_RELAXED); // what it holds is not the namespace's to look at
     change_apply(t, &x);
     return 0;
 }

@@ -162,7 +162,7 @@ struct pid *pid_alloc_locked(struct pid_ns *ns)
     for (; ns; ns = ns->parent) {
         struct pid_number *n = &pid->numbers[ns->level];
         list_push(bucket(ns, n->nr), &n->node);
-        ns->last = n->nr;
+        __atomic_store_n(&ns->last, n->nr, __ATOMIC_RELAXED);
         ns->count++;
     }
     list_push(root_bucket(root), &pid->root_node);
@@ -185,7 +185,7 @@ void pid_drop_locked(struct pid *pid)
         if (--ns->count == 1 && ns->draining)
             list_push(&the_kernel->drained, &ns->drained);
         if (!ns->count && !ns->ended)
-            ns->last = 0; // the first one did not come to be: the next one is
+            __atomic_store_n(&ns->last, 0, __ATOMIC_RELAXED); // the first one did not come to be: the next one is
     }
     list_remove(&pid->root_node);
     pid_unref(pid);

@@ -453,6 +453,16 @@ void task_set_cred(struct task *t, const struct cred *c)
         task_refresh_identity(t);
 }
 
+static bool capable_of_image(const struct cred *c, struct process *p)
+{
+    mutex_lock(&p->lock, RANK_SIGHAND);
+    struct user_ns *ns = user_ns_ref(p->image_user_ns);
+    mutex_unlock(&p->lock);
+    bool ok = cred_capable_in(c, ns, CAP_SYS_PTRACE);
+    user_ns_unref(ns);
+    return ok;
+}
+
 bool task_may_inspect(struct task *t)
 {
     const struct cred *me = current->cred;
@@ -465,7 +475,7 @@ bool task_may_inspect(struct task *t)
     bool capable = cred_capable_in(me, c->user_ns, CAP_SYS_PTRACE);
     bool ok = same || capable;
     if (!dumpable) // its memory may hold what is not its namespace's
-        ok &= cred_capable_in(me, t->process->image_user_ns, CAP_SYS_PTRACE);
+        ok &= capable_of_image(me, t->process);
     if (!(me->user_ns == c->user_ns && (c->cap_permitted & ~me->cap_permitted) == 0))
         ok &= capable;
     cred_unref(c);

@@ -115,7 +115,7 @@ int user_ns_new(const struct cred *c, struct user_ns **ret)
     ns->level = level;
     ns->owner_uid = c->euid;
     ns->owner_gid = c->egid;
-    ns->setgroups = !parent || parent->setgroups;
+    ns->setgroups = !parent || __atomic_load_n(&parent->setgroups, __ATOMIC_RELAXED);
     ns->could_setfcap = cred_capable_own(c, CAP_SETFCAP);
     for (u32 i = 0; i < NS_KINDS; i++)
         ns->limits[i] = *ns_limit(parent, i);
@@ -297,7 +297,7 @@ static bool may_map(const struct user_ns *ns, bool gids, const struct id_map *m,
         u32 id = m->ranges[0].outside;
         if (!gids && user_ns_uid_in(parent, id) == opener->euid)
             return true;
-        if (gids && !ns->setgroups && user_ns_gid_in(parent, id) == opener->egid)
+        if (gids && !__atomic_load_n(&ns->setgroups, __ATOMIC_RELAXED) && user_ns_gid_in(parent, id) == opener->egid)
             return true;
     }
     return cred_capable_in(c, parent, cap) && cred_capable_in(opener, parent, cap);
@@ -360,7 +360,7 @@ int user_ns_allow_setgroups(struct user_ns *ns, bool allow)
     else if (!allow && ns->setgroups && ns->gids)
         r = -EPERM;
     else
-        ns->setgroups = allow;
+        __atomic_store_n(&ns->setgroups, (u8)allow, __ATOMIC_RELAXED);
     mutex_unlock(&ns->lock);
     return r;
 }

@@ -42,7 +42,7 @@ struct user_ns {
     struct ns_head head; // its owner is its parent
     u32 level;           // 1 for a child of the first
     u32 owner_uid, owner_gid; // of whoever made it
-    u8 setgroups;        // 1: setgroups(2) is allowed once there is a map; guarded by lock
+    u8 setgroups;        // 1: setgroups(2) is allowed once there is a map; changed under lock (atomic)
     u8 could_setfcap;    // who made it had CAP_SETFCAP in its parent
     struct mutex lock;   // RANK_LEAF
     struct id_map *uids, *gids; // NULL until they are written; then they do not change (atomic)

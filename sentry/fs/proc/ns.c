@@ -122,7 +122,7 @@ int proc_store_gid_map(struct pseudo_ctx *x, char *text, u32 size)
 int proc_show_setgroups(struct pseudo_ctx *x, struct text *out)
 {
     struct user_ns *ns = user_ns_of(x);
-    text_str(out, !ns || ns->setgroups ? "allow\n" : "deny\n");
+    text_str(out, !ns || __atomic_load_n(&ns->setgroups, __ATOMIC_RELAXED) ? "allow\n" : "deny\n");
     user_ns_unref(ns);
     return 0;
 }
