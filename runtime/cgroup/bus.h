@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Within runtime/cgroup/: systemd over D-Bus (org.freedesktop.systemd1(5)). libsystemd is loaded by the first call, so that
-// who does not use --systemd-cgroup has nothing of it; without the library, or built without its headers,
-// systemd_open fails.
+// Within runtime/cgroup/: systemd over D-Bus (org.freedesktop.systemd1(5)). libsystemd is loaded by the first
+// call, so that who does not use --systemd-cgroup has nothing of it; without the library, or built without its
+// headers, systemd_open fails.
 //
 // Each call waits for its answer, and for the end of the job where there is one, as long as sd-bus does by
 // default (25 s; SYSTEMD_BUS_TIMEOUT).

@@ -9,9 +9,9 @@
 // for.
 //
 // linux.cgroupsPath: absolute, from the hierarchies' roots; relative, and the default, below
-// /bailey; with
-// --systemd-cgroup "slice:prefix:name", the scope prefix-name.scope that systemd makes (bus.h, unit.h). systemd is told of
-// the limits too, so that it does not undo them; every file is written here all the same.
+// /bailey; with --systemd-cgroup "slice:prefix:name", the scope prefix-name.scope that systemd makes (bus.h,
+// unit.h). systemd is told of the limits too, so that it does not undo them; every file is written here all
+// the same.
 //
 // Numbers of the configuration count the guest's tasks; a guest process costs the host more (its
 // stub, and the sentry's thread for it), so pids.max of the host is set higher (CGROUP_HOST_TASKS)
@@ -49,9 +49,10 @@ bool cgroup_has_systemd(void);
 #define CGROUP_ROOTLESS                                                                            \
     2u // what an ordinary user may not do is left undone, unless it was asked for
 
-// Makes the group and sets the limits of s->resources. `pids` (ended by 0) are those that will be in it: systemd makes
-// no scope without a process, and they are in it then (and are killed on failure); otherwise they are left alone. 0 (also when none is wanted: count
-// is 0 then), or a negative errno with a message that names the file or the field; nothing is left then.
+// Makes the group and sets the limits of s->resources. `pids` (ended by 0) are those that will be in it:
+// systemd makes no scope without a process, and they are in it then (and are killed on failure); otherwise
+// they are left alone. 0 (also when none is wanted: count is 0 then), or a negative errno with a message that
+// names the file or the field; nothing is left then.
 int cgroup_create(struct cgroup *c, const struct spec *s, const char *id, u32 flags,
                   const pid_t *pids, struct error *e);
 

@@ -5,8 +5,8 @@
 
 #include "runtime/cgroup/unit.h"
 
-// Fills c->unit, c->user and c->path, where the unit will be as far as that is known before it is made. `rootless`: bailey
-// has not the powers of the host's root. 0, or a negative errno with message.
+// Fills c->unit, c->user and c->path, where the unit will be as far as that is known before it is made.
+// `rootless`: bailey has not the powers of the host's root. 0, or a negative errno with message.
 int scope_name(struct cgroup *c, const struct spec *s, const char *id, bool rootless,
                struct error *e);
 

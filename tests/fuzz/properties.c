@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Fuzzes what a configuration says to systemd: a property's value, whatever the text, is refused or has a type that a message can be
-// made of; a name is refused or stays below its slice; a list of CPUs is refused or fits.
+// Fuzzes what a configuration says to systemd: a property's value, whatever the text, is refused or has a type
+// that a message can be made of; a name is refused or stays below its slice; a list of CPUs is refused or fits.
 #include <string.h>
 
 #include "base/bug.h"

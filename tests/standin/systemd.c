@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// As much of systemd as bailey talks to, behind a socket that DBUS_SYSTEM_BUS_ADDRESS can name: it records what it is asked,
-// makes a scope's group where systemd names its units, and can behave badly.
+// As much of systemd as bailey talks to, behind a socket that DBUS_SYSTEM_BUS_ADDRESS can name: it records what
+// it is asked, makes a scope's group where systemd names its units, and can behave badly.
 //     standin-systemd SOCKET MODE ROOT
-// MODE: good; failed (the job fails), mute (no answer), jobless (the job never ends), gone (hangs up), exists (a failed unit of the
-// name is in the way), taken (a unit of the name is), liar (says that it has started the scope). ROOT: of the hierarchy.
+// MODE: good; failed (the job fails), mute (no answer), jobless (the job never ends), gone (hangs up), exists (a
+// failed unit of the name is in the way), taken (a unit of the name is), liar (says that it has started the
+// scope). ROOT: of the hierarchy.
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -129,7 +130,8 @@ static int answer_job(sd_bus_message *m, const char *unit, const char *result)
         return r;
     sd_bus *bus = sd_bus_message_get_bus(m);
     // Another's job ends first.
-    sd_bus_emit_signal(bus, OBJECT, SERVICE ".Manager", "JobRemoved", "uoss", 1000u, OBJECT "/job/1000", unit, "canceled");
+    sd_bus_emit_signal(bus, OBJECT, SERVICE ".Manager", "JobRemoved", "uoss", 1000u, OBJECT "/job/1000", unit,
+                       "canceled");
     return sd_bus_emit_signal(bus, OBJECT, SERVICE ".Manager", "JobRemoved", "uoss", jobs, path, unit, result);
 }
 
@@ -158,7 +160,8 @@ static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
     const char *member = sd_bus_message_get_member(m), *unit = "";
     if (sd_bus_message_is_method_call(m, "org.freedesktop.DBus", NULL))
-        return !strcmp(member, "Hello") ? sd_bus_reply_method_return(m, "s", ":1.7") : sd_bus_reply_method_return(m, "");
+        return !strcmp(member, "Hello") ? sd_bus_reply_method_return(m, "s", ":1.7")
+                                        : sd_bus_reply_method_return(m, "");
     if (sd_bus_message_is_method_call(m, "org.freedesktop.DBus.Properties", "Get"))
         return sd_bus_reply_method_return(m, "v", "s", "v249.11");
     if (!sd_bus_message_is_method_call(m, SERVICE ".Manager", NULL))
