@@ -72,7 +72,7 @@ static bool may_gain(const struct exec *x, const struct file *image)
 {
     const struct task *t = x->task;
     const struct mount *m = image->path.mount;
-    return !x->cred->no_new_privs && m && !(m->flags & MOUNT_NOSUID) &&
+    return !x->cred->no_new_privs && m && !(mount_flags(m) & MOUNT_NOSUID) &&
            user_ns_is_within(x->cred->user_ns, m->sb->user_ns) &&
            (!trace_active(t) || t->trace->privileged);
 }

@@ -175,7 +175,7 @@ static struct cred *real_cred(const struct cred *c)
 static int check_access(const struct path *p, u32 mode, const struct cred *c)
 {
     struct inode *i = p->dentry->inode;
-    if ((mode & X_OK) && S_ISREG(i->mode) && p->mount && (p->mount->flags & MOUNT_NOEXEC))
+    if ((mode & X_OK) && S_ISREG(i->mode) && p->mount && (mount_flags(p->mount) & MOUNT_NOEXEC))
         return -EACCES;
     int r = mode ? inode_permission(i, mode, c) : 0;
     if (!r && (mode & W_OK) && !S_ISCHR(i->mode) && !S_ISBLK(i->mode) && !S_ISFIFO(i->mode) &&

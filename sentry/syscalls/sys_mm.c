@@ -36,7 +36,7 @@ long sys_mmap(struct task *t, const u64 a[6])
         return -EBADF;
     long r;
     const struct mount *mount = f.file->path.mount;
-    if (prot & PROT_EXEC && mount && mount->flags & MOUNT_NOEXEC)
+    if (prot & PROT_EXEC && mount && mount_flags(mount) & MOUNT_NOEXEC)
         r = -EPERM;
     else
         r = mm_mmap(t->mm, a[0], a[1], prot, flags, f.file, a[5]);

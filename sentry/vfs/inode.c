@@ -303,7 +303,7 @@ void inode_touch_atime(struct file *f)
 {
     struct inode *i = f->inode;
     struct mount *m = f->path.mount;
-    u32 flags = m ? m->flags : 0;
+    u32 flags = m ? mount_flags(m) : 0;
     if ((f->flags & O_NOATIME) || (i->flags & INODE_NO_ATIME) ||
         (flags & (MOUNT_NOATIME | MOUNT_READONLY)) || (i->sb->flags & SUPER_READONLY) ||
         ((flags & MOUNT_NODIRATIME) && inode_is_dir(i)))

@@ -361,7 +361,7 @@ int mount_readonly_path(const char *path)
     if (!r)
         r = path_lookup(AT_FDCWD, path, LOOKUP_FOLLOW, &top);
     if (!r) {
-        r = mount_remount(&top, MS_BIND | MS_RDONLY | (p.mount->flags & MOUNT_FLAGS_MASK), "");
+        r = mount_remount(&top, MS_BIND | MS_RDONLY | (mount_flags(p.mount) & MOUNT_FLAGS_MASK), "");
         path_put(&top);
     }
     path_put(&p);
@@ -380,7 +380,7 @@ int path_statfs(const struct path *p, struct statfs_info *ret)
 {
     struct super *sb = p->dentry->inode->sb;
     const struct fs_type *type = fs_type_table[sb->fs];
-    u32 flags = p->mount->flags;
+    u32 flags = mount_flags(p->mount);
     *ret = (struct statfs_info){.type = sb->magic, .block_size = sb->block_size,
                                 .name_max = NAME_SIZE_MAX, .fsid = inode_dev(p->dentry->inode)};
     const struct inode_ops *ops = inode_ops(p->dentry->inode);

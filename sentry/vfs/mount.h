@@ -98,6 +98,12 @@ struct mount {
     bool spread_made, fresh_group;
 };
 
+// Its flags, without the tree lock.
+static inline u32 mount_flags(const struct mount *m)
+{
+    return __atomic_load_n(&m->flags, __ATOMIC_RELAXED);
+}
+
 struct mount *mount_ref(struct mount *m);
 void mount_unref(struct mount *m); // NULL is allowed; without locks
 
@@ -140,7 +146,8 @@ int mount_check_visible(u16 fs, u32 flags, u32 *ret_locks) must_check;
 // setns(2): `fs` (of the current task alone) goes into the namespace; root and working directory are the root of it.
 void mount_ns_enter(struct mount_ns *ns, struct fs_context *fs);
 
-// Implemented by kernel/. The mount namespace that a file of nsfs stands for (not referenced), or NULL: such a file is bound only in an older
+// Implemented by kernel/. The mount namespace that a file of nsfs stands for (not referenced), or
+// NULL: such a file is bound only in an older
 // namespace, and not copied along, or namespaces would keep each other for ever. Superblocks whose files may be bound
 // though their mount is in no namespace have SUPER_BINDABLE.
 struct mount_ns *nsfs_mount_ns(const struct inode *i) __attribute__((weak));

@@ -11,7 +11,7 @@ struct mount_bin {
     struct mount *first;
 };
 
-// ---- mount.c, mount_change.c --------------------------------------------------------------------
+// ---- mount.c, mount_change.c, mount_off.c --------------------------------------------------------------------
 
 // A mount of nothing yet. Takes over the references to sb and root, also on failure. NULL. No lock needed.
 struct mount *mount_create(struct super *sb, struct dentry *root, const char *source, u32 flags);

@@ -21,7 +21,8 @@ static u32 access_mask(u32 flags)
 
 int mount_want_write(const struct mount *m)
 {
-    return (m->flags & (MOUNT_READONLY | MOUNT_READONLY_TOP)) == MOUNT_READONLY || (m->sb->flags & SUPER_READONLY) ? -EROFS : 0;
+    bool readonly = (mount_flags(m) & (MOUNT_READONLY | MOUNT_READONLY_TOP)) == MOUNT_READONLY;
+    return readonly || (m->sb->flags & SUPER_READONLY) ? -EROFS : 0;
 }
 
 static int check_open(const struct path *p, u32 flags, bool created)
@@ -37,7 +38,7 @@ static int check_open(const struct path *p, u32 flags, bool created)
     if ((flags & O_DIRECTORY) && type != S_IFDIR)
         return -ENOTDIR;
     if (type == S_IFBLK || type == S_IFCHR) {
-        if (p->mount->flags & MOUNT_NODEV)
+        if (mount_flags(p->mount) & MOUNT_NODEV)
             return -EACCES;
     } else if (type == S_IFREG && (mask & MAY_WRITE) && !created) {
         int r = mount_want_write(p->mount);
@@ -400,7 +401,7 @@ int vfs_open_exec(int dirfd, const char *name, u32 flags, struct file **ret)
     struct inode *i = p.dentry->inode;
     if (S_ISLNK(i->mode))
         r = -ELOOP;
-    else if (!S_ISREG(i->mode) || (p.mount->flags & MOUNT_NOEXEC))
+    else if (!S_ISREG(i->mode) || (mount_flags(p.mount) & MOUNT_NOEXEC))
         r = -EACCES;
     else
         r = inode_permission(i, MAY_EXEC, cred_current());

@@ -153,7 +153,8 @@ static int enter_text(struct walk *w, const char *text)
 
 static int follow_link(struct walk *w, struct inode *link)
 {
-    if ((w->flags & LOOKUP_NO_SYMLINKS) || unlikely(w->cur.mount->flags & MOUNT_NOSYMFOLLOW))
+    if ((w->flags & LOOKUP_NO_SYMLINKS) ||
+        unlikely(mount_flags(w->cur.mount) & MOUNT_NOSYMFOLLOW))
         return -ELOOP;
     if (w->link_count == WALK_LINKS_MAX)
         return -ELOOP;
