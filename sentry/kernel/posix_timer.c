@@ -51,6 +51,13 @@ static s64 forward(struct posix_timer *pt, s64 now)
     return n;
 }
 
+// The count stays at DELAYTIMER_MAX.
+static void add_overruns(struct posix_timer *pt, s64 n)
+{
+    if (n > 0)
+        pt->overrun = (s32)min((s64)pt->overrun + min(n, (s64)INT32_MAX), (s64)INT32_MAX);
+}
+
 static void fire_locked(struct posix_timer *pt)
 {
     s64 now = pt->cpu ? cpu_now(pt) : sched_now();
@@ -74,15 +81,15 @@ static void fire_locked(struct posix_timer *pt)
         pt->overrun = 0;
         queued = signal_send_queue(pt->process, target, &pt->queue) == 0;
     } else {
-        pt->overrun++;
+        add_overruns(pt, 1);
     }
     if (!pt->interval) {
         pt->expires = 0;
     } else if (!queued || pt->cpu) {
         // Ignored: goes on counting without a taker. (Else taking the signal sets it off again.)
         s64 n = forward(pt, now);
-        if (queued && n > 1)
-            pt->overrun += (s32)min(n - 1, (s64)INT32_MAX / 2);
+        if (queued)
+            add_overruns(pt, n - 1);
         if (!pt->cpu && timer_arm(&pt->timer, pt->expires))
             pt->expires = 0;
     }
@@ -102,8 +109,7 @@ void posix_timer_taken(struct posix_timer *pt, struct guest_siginfo *info)
 {
     if (pt->interval && pt->expires && !pt->cpu && !pt->deleted) {
         s64 n = forward(pt, sched_now());
-        if (n > 1)
-            pt->overrun += (s32)min(n - 1, (s64)INT32_MAX / 2);
+        add_overruns(pt, n - 1);
         if (timer_arm(&pt->timer, pt->expires))
             pt->expires = 0;
     }

@@ -219,6 +219,24 @@ TEST(timer_create_signal_value)
     CHECK_ERR(syscall(SYS_timer_delete, 12345), EINVAL);
 }
 
+// A count that does not fit is the greatest that there is.
+TEST(timer_overruns_without_end)
+{
+    struct sigevent ev = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
+    struct itimerspec spec = {.it_value = {1, 0}, .it_interval = {0, 1}};
+    sigset_t set;
+    siginfo_t si;
+    timer_t id;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    SYS(timer_create(CLOCK_REALTIME, &ev, &id));
+    SYS(timer_settime(id, TIMER_ABSTIME, &spec, NULL)); // since 1970, each ns
+    CHECK_EQ(SYS(sigwaitinfo(&set, &si)), SIGUSR1);
+    CHECK_EQ(timer_getoverrun(id), INT32_MAX);
+    SYS(timer_delete(id));
+}
+
 TEST(timer_overrun)
 {
     struct sigevent ev = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN + 2};
