@@ -329,7 +329,12 @@ int hostsock_connect(struct file *f, const struct socket_name *name)
 static long accept_try(struct hostsock *s, void *arg)
 {
     int fd = hostsock_fd(s);
-    return fd < 0 ? -EINVAL : host_accept(fd, HOST_FLAGS);
+    if (fd < 0)
+        return -EINVAL;
+    // Who shares the socket may have made it block again.
+    if (s->foreign && s->state == HOSTSOCK_LISTEN && !host_poll_now(fd, POLLIN))
+        return -EAGAIN;
+    return host_accept(fd, HOST_FLAGS);
 }
 
 int hostsock_accept(struct file *f, u32 flags, struct file **ret)
