@@ -30,9 +30,11 @@ u64 mm_rlimit(u32 resource)
     return toy_rlimits[resource];
 }
 
+struct account *toy_account;
+
 struct account *account_now(void)
 {
-    return NULL;
+    return toy_account;
 }
 
 void account_grows(void)

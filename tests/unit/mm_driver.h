@@ -35,6 +35,7 @@ void toy_free(struct toy *t);
 void mm_check(struct mm *mm);
 
 extern u64 toy_rlimits[16];
+extern struct account *toy_account; // of those that are made; NULL: none
 
 static inline __attribute__((always_inline)) long guest_call6(long nr, long a, long b, long c,
                                                               long d, long e, long f)

@@ -271,6 +271,50 @@ guest_code static void guest_dontneed(u64 arg)
     guest_exit(r == -SIGSEGV ? 0 : 8);
 }
 
+// What address spaces hold is their account's, through forks, until the last of them ends.
+static void test_accounts(void **state)
+{
+    const u64 at = 0x40000000, size = 8 << 20;
+    const u32 flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+    struct account *a, *other;
+    struct toy t, child = {0};
+    u8 page[PAGE_SIZE] = {1};
+    assert_int_equal(account_new(&a), 0);
+    assert_int_equal(account_new(&other), 0);
+    toy_account = a;
+    toy_new(&t, NULL, 0);
+    toy_account = other;
+    u64 before = account_used(a);
+    assert_int_equal(mm_mmap(t.mm, at, size, PROT_READ | PROT_WRITE, flags, NULL, 0), at);
+    assert_int_equal(account_used(a), before);
+    for (u64 off = 0; off < size; off += PAGE_SIZE)
+        assert_int_equal(copy_out_mm(t.mm, uaddr(at + off), page, sizeof(page), true), sizeof(page));
+    assert_true(account_used(a) >= before + size);
+    assert_int_equal(account_used(other), 0);
+
+    // Full: what is handed out already stays, and sparse memory is refused only then.
+    account_set_limit(a, 4 * size);
+    assert_true(account_may_grow(a, 100 * size));
+    account_set_limit(a, size);
+    assert_false(account_may_grow(a, size));
+    assert_true(account_may_grow(other, size));
+    assert_int_equal(mm_mmap(t.mm, at + size, size, PROT_READ | PROT_WRITE, flags, NULL, 0), -ENOMEM);
+    assert_int_equal(account_most(a), size - size / 4);
+    account_set_limit(a, 0);
+    assert_true(account_most(a) == ~0ull);
+
+    mm_set_current(t.mm, t.thread);
+    assert_int_equal(mm_fork(t.mm, t.thread, &child.mm, &child.thread), 0);
+    mm_set_current(NULL, 0);
+    toy_free(&t);
+    assert_true(account_used(a) >= size);
+    toy_free(&child);
+    assert_int_equal(account_used(a), 0);
+    toy_account = NULL;
+    account_unref(a);
+    account_unref(other);
+}
+
 static void test_advice(void **state)
 {
     assert_int_equal(run_guest(guest_dontneed, 0), 0);
@@ -451,7 +495,7 @@ int main(void)
         cmocka_unit_test(test_map),      cmocka_unit_test(test_faults),
         cmocka_unit_test(test_brk),      cmocka_unit_test(test_remap),
         cmocka_unit_test(test_fork),     cmocka_unit_test(test_advice),
-        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_random),   cmocka_unit_test(test_accounts),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }
