@@ -233,7 +233,6 @@ static const struct pseudo_entry kernel_entries[] = {
     W("shmmni", proc_sys_show_ipc_limit, proc_sys_store_ipc_limit),
     T("tainted", "0\n"),
     F("threads-max", show_threads_max),
-    T("unprivileged_userns_clone", "0\n"),
     T("version", KERNEL_VERSION "\n"),
 };
 const struct pseudo_table proc_sys_kernel_table = PSEUDO_TABLE(kernel_entries);
