@@ -12,6 +12,7 @@
 #include "sentry/arena/arena.h"
 #include "sentry/mm/usercopy.h"
 #include "sentry/socket/inet.h"
+#include "sentry/socket/net_ns.h"
 #include "sentry/socket/packet_filter.h"
 
 #define READABLE (EPOLLIN | EPOLLRDNORM)
@@ -23,7 +24,8 @@
 
 int packet_socket_new(int type, int protocol, u32 flags, struct file **ret)
 {
-    if (!cred_capable(cred_current(), CAP_NET_RAW))
+    // Namespaces that guests make have no packets to look at.
+    if (!cred_capable(cred_current(), CAP_NET_RAW) || !net_ns_is_sandbox())
         return -EPERM;
     if (type != SOCK_RAW && type != SOCK_DGRAM)
         return -ESOCKTNOSUPPORT;

@@ -9,6 +9,7 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -106,6 +107,30 @@ TEST(who_may)
     CHECK_ERR(socket(AF_PACKET, SOCK_STREAM, 0), ESOCKTNOSUPPORT);
     SYS(syscall(SYS_capset, &h, none));
     CHECK_ERR(socket(AF_PACKET, SOCK_RAW, 0), EPERM);
+}
+
+// What goes on in one network namespace is not seen in another.
+TEST(other_namespaces)
+{
+    struct t_event ready, sent;
+    int out = packet_socket(SOCK_RAW);
+    t_event_init(&ready);
+    t_event_init(&sent);
+    pid_t pid = fork();
+    if (pid == 0) {
+        bool apart = unshare(CLONE_NEWNET) == 0;
+        int s = apart ? socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL)) : -1;
+        t_event_set(&ready);
+        t_event_wait(&sent);
+        unsigned char frame[FRAME_SIZE];
+        if (s >= 0) // or there are none at all
+            CHECK_ERR(recv(s, frame, sizeof frame, MSG_DONTWAIT), EAGAIN);
+        _exit(0);
+    }
+    t_event_wait(&ready);
+    send_frame(out, 'z');
+    t_event_set(&sent);
+    t_join(pid);
 }
 
 // Only frames of ours whose kind is `kind`, and of them 32 bytes.
