@@ -120,7 +120,7 @@ class Host:
         if not self.mounts:
             raise Skip("no control groups here")
         Host.made += 1
-        self.group = "/bailey-test-systemd-%d-%d" % (os.getpid(), Host.made)
+        self.group = "/tested-systemd-%d-%d" % (os.getpid(), Host.made)
         self.work = tempfile.mkdtemp(dir=WORK)
         user = USER_SERVICE % {"units": os.path.join(self.work, "user"), "systemd": systemd}
         for d, units in (("units", dict(TARGETS, **UNITS, **{"user@.service": user})), ("user", dict(TARGETS, **USER_UNITS)), ("empty", {})):
