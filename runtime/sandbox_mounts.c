@@ -29,17 +29,6 @@ static struct place place_of(const char *id, u32 index)
     return p;
 }
 
-static int attach_all(int root, const char *id, const int *trees, u32 count)
-{
-    for (u32 i = 0; i < count; i++) {
-        struct place p = place_of(id, i);
-        if (mkdirat(root, p.name, 0700) < 0 ||
-            syscall(SYS_move_mount, trees[i], "", root, p.name, MOVE_MOUNT_F_EMPTY_PATH) < 0)
-            return -errno;
-    }
-    return 0;
-}
-
 static int detach_all(int root, const char *id)
 {
     if (fchdir(root) < 0)
@@ -49,6 +38,20 @@ static int detach_all(int root, const char *id)
         if (umount2(p.name, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno == ENOENT)
             break;
         unlinkat(root, p.name, AT_REMOVEDIR);
+    }
+    return 0;
+}
+
+static int attach_all(int root, const char *id, const int *trees, u32 count)
+{
+    int r = detach_all(root, id); // what a creation that was cut off has left
+    if (r < 0)
+        return r;
+    for (u32 i = 0; i < count; i++) {
+        struct place p = place_of(id, i);
+        if (mkdirat(root, p.name, 0700) < 0 ||
+            syscall(SYS_move_mount, trees[i], "", root, p.name, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+            return -errno;
     }
     return 0;
 }
