@@ -80,8 +80,8 @@ int container_exit_open(struct container *c, struct error *e);
 // Records that it has exited with 128, having never run. 0, or a negative errno with message.
 int container_exit_abandon(struct container *c, struct error *e);
 
-// Makes the pipe that gets a byte for each process which the sandbox kills for want of memory and the host does not count;
-// who reads it need not be there. A descriptor, or a negative errno with message.
+// Makes the pipe that gets a byte for each process which the sandbox kills for want of memory and the host does
+// not count; who reads it need not be there. A descriptor, or a negative errno with message.
 int container_oom_open(struct container *c, struct error *e);
 
 // The wait status of a container that is stopped: as recorded; without a record it has been killed (SIGKILL) or, if

@@ -26,8 +26,8 @@ const char *cgroup_metrics(const struct cgroup *g, struct bytes *ret_message);
 // Moves a process into the group `path` (below each hierarchy).
 void cgroup_join(const char *path, pid_t pid);
 
-// A descriptor that is readable when the host has ended a process of the group for want of memory, is about to, or the group
-// goes. -1: none.
+// A descriptor that is readable when the host has ended a process of the group for want of memory, is about to, or
+// the group goes. -1: none.
 int cgroup_oom_fd(const struct cgroup *g);
 // How many it has ended so.
 uint64_t cgroup_oom_kills(const struct cgroup *g);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Processes of a container that were killed for want of memory: by the host, which counts them in the container's control
-// group, or by a runtime with a kernel of its own before it comes to that, which then writes a byte to a pipe. The runtime does
-// not tell of what the host counts, so each kill is told of once.
+// Processes of a container that were killed for want of memory: by the host, which counts them in the container's
+// control group, or by a runtime with a kernel of its own before it comes to that, which then writes a byte to a
+// pipe. The runtime does not tell of what the host counts, so each kill is told of once.
 #ifndef BAILEY_SHIM_OOM_H
 #define BAILEY_SHIM_OOM_H
 
@@ -18,8 +18,8 @@ struct oom_watch {
     void (*killed)(struct oom_watch *o);
 };
 
-// `killed` is called in the main thread, for each kill. The group must stay until oom_stop. `pipe`: its path; it need not be
-// there.
+// `killed` is called in the main thread, for each kill. The group must stay until oom_stop. `pipe`: its path; it
+// need not be there.
 void oom_start(struct oom_watch *o, const struct cgroup *g, const char *pipe,
                void (*killed)(struct oom_watch *o));
 void oom_stop(struct oom_watch *o);

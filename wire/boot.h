@@ -184,7 +184,8 @@ struct boot_message {
     u64 cpu_period;   // us
     u64 cpu_weight;   // as cpu.weight has it; 0: not told
     // Descriptors (-1: none).
-    s32 oom_fd;     // pipe that gets a byte for each process killed for want of memory that the host has not counted. Not of BOOT_EXEC
+    s32 oom_fd;     // pipe for a byte a process killed for want of memory, if the host has not counted it. Not of
+                    // BOOT_EXEC
     s32 stdio[3];   // the container's stdin, stdout, stderr (terminal: the raw terminal)
     // Descriptors of the host that the process gets as its 3, 4, ...: files, pipes, sockets (unix, inet), devices, and
     // of the anonymous ones eventfd and timerfd. Never a directory: what lies beside it could be reached from it.

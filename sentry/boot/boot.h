@@ -27,8 +27,8 @@ int must_check kernel_start(void);
 // Returns when the first container's init has ended and no other process is left: its status as of wait(2).
 int must_check kernel_run(void);
 
-// What guests of a container may use of memory and see as such, bytes; 0: all of the host's. The first container's limit is the
-// sandbox's. Also while the sandbox runs.
+// What guests of a container may use of memory and see as such, bytes; 0: all of the host's. The first container's
+// limit is the sandbox's. Also while the sandbox runs.
 void boot_set_memory(struct container *c, u64 limit);
 
 // What the message says of the network, for this process: at boot and before a restore. Implemented by kernel/.

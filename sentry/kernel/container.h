@@ -24,12 +24,12 @@ struct container {
     struct mount_ns *mounts; // referenced; set while it is being made
     struct id_map *uid_map, *gid_map; // user_namespaces(7), as /proc shows them; NULL: the identity
     u32 task_limit;          // new tasks beyond it meet EAGAIN (atomic)
-    struct account *memory;  // what its guests hold (mm/account.h); referenced. The first's has no limit: it is the sandbox's
+    struct account *memory;  // what its guests hold; referenced. The first's has no limit: it is the sandbox's
     struct oom_state oom;    // oom.c's
     bool host_kills;         // BOOT_HOST_KILLS
     u32 oom_pipe;            // oom_set_pipe: a side handle
     struct cpu_limits cpu;   // count 0: the sandbox's
-    u32 seed;                // of this process: what its address spaces come of (platform.h); set while it is made, owned
+    u32 seed;                // of this process: what its address spaces come of; owned
 
     struct process *init;    // referenced; NULL before it is made and when the container is forgotten
     struct task *waiting;    // created: init's task, which no thread runs yet
@@ -110,8 +110,8 @@ bool container_is_parked(struct container *c);
 // The container after `c` (NULL: the first), referenced; lets `c` go. NULL: there is none.
 struct container *container_next(struct container *c);
 
-// What it may use, as its guests see it: of memory in bytes (the sandbox's limit, when that is less), and of CPUs, of which
-// there is one at least. `c` NULL: the sandbox's.
+// What it may use, as its guests see it: of memory in bytes (the sandbox's limit, when that is less), and of CPUs,
+// of which there is one at least. `c` NULL: the sandbox's.
 u64 container_memory_limit(const struct container *c);
 const struct cpu_limits *container_cpus(const struct container *c);
 // Bytes that its guests hold.

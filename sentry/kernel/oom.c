@@ -139,8 +139,8 @@ static void count_kill(struct container *c)
     container_changed();
 }
 
-// How much more the process should take for the host to end it; 0: it should not. The host ends the one that is the largest
-// to it: that has to be the same.
+// How much more the process should take for the host to end it; 0: it should not. The host ends the one that is
+// the largest to it: that has to be the same.
 static u64 room_for_host(const struct container *of, const struct choice *o, u64 limit, u64 used)
 {
     const struct container *c = o->worst->container;
@@ -198,7 +198,8 @@ static s64 next_look(u64 room, bool grows, s64 last)
     return min(max(soon, SOONEST), LATEST);
 }
 
-// Too much is in use. Who was killed has some time to give its memory back; who ends anyway may, and is looked for soon.
+// Too much is in use. Who was killed has some time to give its memory back; who ends anyway may, and is looked for
+// soon.
 static s64 relieve(const struct container *c, struct oom_state *o, u64 limit, u64 used, s64 last)
 {
     s64 now = sched_now();

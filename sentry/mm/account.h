@@ -2,8 +2,9 @@
 // Accounts of memory: what one container's guests hold, or all of them together, and how much they may.
 //
 // What is held are the pages of memory files and of tmpfs files; each file belongs to the account of who made it, which
-// a struct mm has from its container. Guests come by pages without a system call, so what is held is looked at (kernel/oom.c),
-// while address space that may become memory is counted as it is handed out: an upper bound, for a cheap first answer.
+// a struct mm has from its container. Guests come by pages without a system call, so what is held is looked at
+// (kernel/oom.c), while address space that may become memory is counted as it is handed out: an upper bound, for a
+// cheap first answer.
 //
 // Accounts are in the arena. Numbers are atomic; the list of files is guarded by the memory files' lock.
 #ifndef BAILEY_SENTRY_MM_ACCOUNT_H
@@ -35,7 +36,8 @@ struct account *account_now(void);
 u64 account_limit(const struct account *a); // 0: none
 void account_set_limit(struct account *a, u64 limit); // from now on; what is held stays
 u64 account_used(struct account *a);        // bytes held
-// What guests may hold of the limit, the rest being for the sentry and the stubs, which the host counts too; ~0: no limit.
+// What guests may hold of the limit, the rest being for the sentry and the stubs, which the host counts too; ~0:
+// no limit.
 u64 account_most(const struct account *a);
 
 // Whether address space of `more` bytes may be handed out: within the limit, or at least nothing is full. Looks at `a`

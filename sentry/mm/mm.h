@@ -30,8 +30,8 @@ struct platform_event;
 // Guest addresses that mappings may have: [mmap_min_addr, MM_TOP).
 #define MM_MIN_ADDR 0x10000ull
 #define MM_TOP 0x7fff00000000ull
-// For VMAs and for extents: somewhat less than Linux's vm.max_map_count, which the stub's own mappings count for too and
-// which the host answers only when it is too late.
+// For VMAs and for extents: somewhat less than Linux's vm.max_map_count, which the stub's own mappings count for
+// too and which the host answers only when it is too late.
 #define MM_MAP_COUNT_MAX 65000u
 
 // The address space of this host thread's task, and the platform thread that the task runs in there.
@@ -64,9 +64,9 @@ int mm_revive(struct mm *mm, u32 *ret_thread) must_check;
 struct mm *mm_ref(struct mm *mm);
 void mm_unref(struct mm *mm); // NULL is allowed
 
-// For a process that ends for want of memory: takes up to `bytes` more of the host's memory, until the host ends the stub for
-// that: true. So the host has counted the kill, and what it watches over its limits for can tell. By a task of the
-// address space.
+// For a process that ends for want of memory: takes up to `bytes` more of the host's memory, until the host ends
+// the stub for that: true. So the host has counted the kill, and what it watches over its limits for can tell. By
+// a task of the address space.
 bool mm_fill(struct mm *mm, u64 bytes) must_check;
 
 u32 mm_as(const struct mm *mm);
@@ -188,8 +188,8 @@ struct mm_vma_info {
 // The first VMA that ends above `addr`, hidden ones left out: true and *ret. Walk with addr = ret->end.
 bool mm_next_vma(struct mm *mm, u64 addr, struct mm_vma_info *ret);
 
-// Of the pages in [start, end), one VMA's: bytes that are there, and of them those that lie in memory files of the address
-// space's own.
+// Of the pages in [start, end), one VMA's: bytes that are there, and of them those that lie in memory files of the
+// address space's own.
 struct mm_residence {
     u64 rss, anon;
 };

@@ -184,7 +184,8 @@ int pt_adopt(struct pt_space *space, int pid);
 // Kills what is left of a destroyed space, and frees it once it is reaped.
 void pt_space_end(struct pt_space *space);
 
-// janitor.c: the same, later; and a new address space of a seed, if one stands ready. The seed ends: so does what is ready.
+// janitor.c: the same, later; and a new address space of a seed, if one stands ready. The seed ends: so does what
+// is ready.
 void pt_space_bury(struct pt_space *space);
 bool pt_spare_take(struct pt_space *seed, u32 *ret_as, u32 *ret_thread);
 void pt_spare_drop(struct pt_space *seed);

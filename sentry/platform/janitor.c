@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Work that nobody waits for, on a thread of its own: killing stubs whose address space has been
-// destroyed, and keeping one new address space ready for the next exec in the same container. The thread starts with the
-// first of it; a sandbox that runs one program has neither.
+// destroyed, and keeping one new address space ready for the next exec in the same container. The thread starts
+// with the first of it; a sandbox that runs one program has neither.
 #include <pthread.h>
 
 #include "host/host.h"
