@@ -18,6 +18,7 @@
 #define READABLE (EPOLLIN | EPOLLRDNORM)
 #define ETHER_HEADER 14u
 #define LOOKS_MAX 4
+#define UNWANTED_MAX 1024 // packets that are thrown away in one go: signals and others wait meanwhile
 #define RESERVE_MAX 1024u
 
 // ---- making -----------------------------------------------------------------------------------------
@@ -125,7 +126,7 @@ static bool is_looked_at(const struct packet_state *st)
 // Throws away what the filter does not want at the head of the host's queue.
 static void drop_unwanted_locked(struct packet_state *st, int fd, u8 *buf)
 {
-    for (;;) {
+    for (u32 i = 0; i < UNWANTED_MAX; i++) {
         struct sockaddr_ll from = {0};
         struct iovec iov = {buf, PACKET_SIZE_MAX};
         struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_name = &from, .msg_namelen = sizeof(from)};
@@ -198,7 +199,7 @@ static long receive_try(struct hostsock *s, void *arg)
     int fd = hostsock_fd(s);
     if (fd < 0)
         return hostsock_dead(s, -ENOTCONN);
-    for (;;) {
+    for (u32 i = 0; i < UNWANTED_MAX; i++) {
         struct sockaddr_ll from = {0};
         struct iovec iov = {r->buf, PACKET_SIZE_MAX};
         struct msghdr h = {
@@ -226,6 +227,7 @@ static long receive_try(struct hostsock *s, void *arg)
         m->raw_size = (u32)h.msg_controllen;
         return m->flags & MSG_TRUNC ? (long)there : (long)given;
     }
+    return -EAGAIN; // there may be more
 }
 
 static long packet_recvmsg(struct file *f, struct socket_msg *m)
