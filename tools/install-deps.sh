@@ -38,10 +38,12 @@ echo "installing:$missing$lacking"
 sudo=""
 [ "$(id -u)" = 0 ] || sudo=sudo
 install() {
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "$@"
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get $hurry install -y -qq --no-install-recommends "$@"
 }
+hurry=""
 if [ -z "$missing" ]; then
-    $sudo apt-get update -qq && install $lacking || echo "install-deps: going on without$lacking" >&2
+    hurry="-o Acquire::http::Timeout=10 -o Acquire::Retries=0" # nothing that cannot be done without
+    $sudo apt-get $hurry update -qq && install $lacking || echo "install-deps: going on without$lacking" >&2
     exit 0
 fi
 $sudo apt-get update -qq
