@@ -2,9 +2,9 @@
 // The network of a namespace that has a loopback interface only (net_ns.h): TCP and UDP over IPv4 and IPv6 between
 // sockets of that namespace, and what rtnetlink(7), netdevice(7) and /proc/net tell of it.
 //
-// A socket is a unix socket within (unix.h), with a name that no guest can give one: family, protocol and port. What is sent to
-// any other address than the loopback's has no route (ENETUNREACH). Missing: raw sockets, ICMP, multicast, urgent data;
-// options of TCP and IP are taken and mean nothing.
+// A socket is a unix socket within (unix.h), with a name that no guest can give one: family, protocol and port. What
+// is sent to any other address than the loopback's has no route (ENETUNREACH). Missing: raw sockets, ICMP, multicast,
+// urgent data; options of TCP and IP are taken and mean nothing.
 //
 // Lock order: as unix.h; a netlink socket's queue is RANK_FILE.
 #ifndef BAILEY_SENTRY_SOCKET_LOOP_H

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// AF_NETLINK in a namespace with a loopback interface only: rtnetlink(7) tells of it and sets it up or down; sock_diag(7) has
-// nothing to tell. What is asked is answered at once, into the socket's own queue.
+// AF_NETLINK in a namespace with a loopback interface only: rtnetlink(7) tells of it and sets it up or down;
+// sock_diag(7) has nothing to tell. What is asked is answered at once, into the socket's own queue.
 #include <linux/capability.h>
 #include <linux/if.h>
 #include <linux/if_addr.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Network namespaces (network_namespaces(7)). The first is the sandbox's, whose sockets are the host's (hostsock.h). One that
-// a guest makes has a loopback interface and nothing else: its sockets never leave the sentry (loop.h).
+// Network namespaces (network_namespaces(7)). The first is the sandbox's, whose sockets are the host's (hostsock.h).
+// One that a guest makes has a loopback interface and nothing else: its sockets never leave the sentry (loop.h).
 //
 // Objects are in the arena.
 #ifndef BAILEY_SENTRY_SOCKET_NET_NS_H

@@ -142,7 +142,8 @@ void unix_addr_unref(struct unix_addr *a); // NULL is allowed
 int unix_bind(struct file *f, const struct socket_name *name) must_check;
 int unix_autobind(struct unix_sock *s) must_check;
 void unix_unbind(struct unix_sock *s);
-// The socket a name stands for, as `s` would find it, referenced. -ECONNREFUSED, -ENOENT, -EACCES, -EINVAL, -EPROTOTYPE.
+// The socket a name stands for, as `s` would find it, referenced. -ECONNREFUSED, -ENOENT, -EACCES, -EINVAL,
+// -EPROTOTYPE.
 int unix_find(struct unix_sock *s, const struct socket_name *name, struct unix_sock **ret) must_check;
 // Abstract names without a look at their form: -EADDRINUSE, -EINVAL (it has one), -ENOMEM; -ECONNREFUSED.
 int unix_bind_name(struct unix_sock *s, const u8 *name, u32 size) must_check;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// security.capability (capabilities(7), "File capabilities", "Namespaced file capabilities"): what its root user is, seen
-// from the user namespace of whoever sets it or asks.
+// security.capability (capabilities(7), "File capabilities", "Namespaced file capabilities"): what its root user is,
+// seen from the user namespace of whoever sets it or asks.
 #ifndef BAILEY_SENTRY_VFS_FILE_CAPS_H
 #define BAILEY_SENTRY_VFS_FILE_CAPS_H
 

@@ -477,7 +477,8 @@ TEST(execve_by_root_keeps_capabilities)
 // Capabilities of a file that root of a namespace gives it count there.
 static void gives_caps(void *arg)
 {
-    struct vfs_ns_cap_data v = {.magic_etc = VFS_CAP_REVISION_2 | VFS_CAP_FLAGS_EFFECTIVE, .data[0].permitted = 1 << CAP_NET_RAW};
+    struct vfs_ns_cap_data v = {.magic_etc = VFS_CAP_REVISION_2 | VFS_CAP_FLAGS_EFFECTIVE,
+                                .data[0].permitted = 1 << CAP_NET_RAW};
     struct vfs_ns_cap_data got;
     be_user();
     become_root();

@@ -357,7 +357,8 @@ static u32 mounts_ready(struct file *f)
     FP("auxv", 0400, show_auxv), F("cgroup", 0444, show_cgroup), F("cmdline", 0444, show_cmdline), \
         FW("comm", 0644, show_comm, store_comm), L("cwd", link_cwd),                               \
         FP("environ", 0400, show_environ), L("exe", link_exe), DD("fd", 0500, &proc_fds),          \
-        DD("fdinfo", 0555, &proc_fdinfos), FW("gid_map", 0644, proc_show_gid_map, proc_store_gid_map), FP("io", 0400, show_io), \
+        DD("fdinfo", 0555, &proc_fdinfos), FW("gid_map", 0644, proc_show_gid_map, \
+        proc_store_gid_map), FP("io", 0400, show_io), \
         F("limits", 0444, show_limits), FW("loginuid", 0644, show_loginuid, store_loginuid),                        \
         FP("maps", 0444, proc_show_maps),                                                          \
         {.name = "mem", .mode = S_IFREG | 0600, .flags = PSEUDO_PRIVATE, .read = proc_read_mem,    \
@@ -369,11 +370,11 @@ static u32 mounts_ready(struct file *f)
         F("oom_score", 0444, show_oom_score),                                                      \
         FW("oom_score_adj", 0644, show_oom_score_adj, store_oom_score_adj),                        \
         FP("personality", 0400, show_personality), L("root", link_root),                           \
-        F("sessionid", 0444, show_sessionid), FW("setgroups", 0644, proc_show_setgroups, proc_store_setgroups),                 \
+        F("sessionid", 0444, show_sessionid), FW("setgroups", 0644, proc_show_setgroups, proc_store_setgroups), \
         FP("smaps", 0444, proc_show_smaps), FP("smaps_rollup", 0444, proc_show_smaps_rollup),      \
         F("stat", 0444, proc_show_stat), F("statm", 0444, proc_show_statm),                        \
         F("status", 0444, proc_show_status), FP("syscall", 0400, show_syscall),                    \
-        FW("uid_map", 0644, proc_show_uid_map, proc_store_uid_map), F("wchan", 0444, show_wchan),                             \
+        FW("uid_map", 0644, proc_show_uid_map, proc_store_uid_map), F("wchan", 0444, show_wchan), \
         F("children", 0444, show_children)
 
 static const struct pseudo_entry process_entries[] = {
