@@ -192,31 +192,47 @@ static void unescape(char *s)
     *to = 0;
 }
 
+// The host's mounts, read once: there may be very many. "" when they cannot be read.
+static const char *mountinfo(void)
+{
+    static char *text;
+    size_t room = 0;
+    FILE *f = text ? NULL : fopen("/proc/self/mountinfo", "re");
+    if (f) {
+        if (getdelim(&text, &room, 0, f) < 0)
+            text = NULL;
+        fclose(f);
+    }
+    return text ? text : "";
+}
+
 // Is anything mounted below a directory? When it cannot be told, no.
 static bool mounts_are_below(int fd)
 {
-    char self[32], dir[PATH_MAX + 1], *line = NULL;
-    size_t room = 0;
-    bool found = false;
+    char self[32], dir[PATH_MAX + 1], point[PATH_MAX * 4];
     snprintf(self, sizeof(self), "/proc/self/fd/%d", fd);
     ssize_t n = readlink(self, dir, sizeof(dir) - 2);
-    FILE *f = n > 0 ? fopen("/proc/self/mountinfo", "re") : NULL;
-    if (!f)
+    if (n <= 0)
         return false;
     if (dir[n - 1] != '/')
         dir[n++] = '/';
-    while (!found && getline(&line, &room, f) > 0) {
-        int at = 0;
-        if (sscanf(line, "%*d %*d %*s %*s %n", &at) < 0 || !at)
+    for (const char *line = mountinfo(); *line; line += strcspn(line, "\n"), line += *line == '\n') {
+        // ID, parent, device, root, mount point
+        const char *at = line;
+        for (int i = 0; i < 4; i++) {
+            at += strcspn(at, " \n");
+            at += *at == ' ';
+        }
+        size_t size = strcspn(at, " \n");
+        if (size >= sizeof(point))
             continue;
-        char *point = line + at;
-        point[strcspn(point, " ")] = 0;
+        memcpy(point, at, size);
+        point[size] = 0;
         unescape(point);
-        found = !strncmp(point, dir, (size_t)n) && point[n];
+        if (!strncmp(point, dir, (size_t)n) && point[n])
+            return true;
     }
-    free(line);
-    fclose(f);
-    return found;
+    return false;
 }
 
 static int open_bind(const struct spec_mount *sm, const struct source *source, u32 flags,
