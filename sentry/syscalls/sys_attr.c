@@ -234,11 +234,8 @@ long sys_faccessat2(struct task *t, const u64 a[6])
 static int change_path(const struct path *p, struct attr_change *c)
 {
     int r = mount_want_write(p->mount);
-    if (!r)
-        r = inode_setattr(p->dentry->inode, c, cred_current());
-    if (!r)
-        notify_parent(p, IN_ATTRIB);
-    return r;
+    c->path = p;
+    return r ? r : inode_setattr(p->dentry->inode, c, cred_current());
 }
 
 static int change_file(struct file *f, struct attr_change *c)

@@ -251,6 +251,8 @@ int inode_setattr(struct inode *i, struct attr_change *c, const struct cred *cre
     mutex_unlock(&i->lock);
     if (asked & ATTR_SIZE)
         rwlock_write_unlock(&i->io);
+    if (!r && c->path)
+        notify_parent(c->path, IN_ATTRIB);
     if (!r)
         notify_inode(i, (asked & ATTR_SIZE ? IN_MODIFY : IN_ATTRIB) | notify_isdir(i), NULL, 0);
     return r;

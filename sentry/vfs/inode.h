@@ -145,6 +145,7 @@ struct attr_change {
     u64 size;
     s64 atime, mtime, ctime;
     struct file *file; // ftruncate(2) and the like: the open file, else NULL
+    const struct path *path; // by which it was named: who watches its directory is told first; NULL
 };
 
 // Where a symlink leads: a text, or for a magic link a path; a magic link may have a text too, which only

@@ -62,6 +62,24 @@ TEST(inotify_of_a_directory_itself)
     CHECK_EQ(ev.mask, IN_ATTRIB | IN_ISDIR);
 }
 
+// Who watches the directory is told before who watches what is in it.
+TEST(inotify_tells_the_parent_first)
+{
+    char buf[512];
+    SYS(mkdir("d", 0700));
+    SYS(mkdir("d/e", 0700));
+    int in = SYS(inotify_init1(IN_NONBLOCK));
+    int parent = SYS(inotify_add_watch(in, "d", IN_ATTRIB)), own = SYS(inotify_add_watch(in, "d/e", IN_ATTRIB));
+    SYS(chmod("d/e", 0755));
+    CHECK(read(in, buf, sizeof buf) > 0);
+    struct inotify_event *ev = (struct inotify_event *)buf;
+    CHECK_EQ(ev->wd, parent);
+    CHECK_STR(ev->name, "e");
+    ev = (struct inotify_event *)(buf + sizeof *ev + ev->len);
+    CHECK_EQ(ev->wd, own);
+    CHECK_EQ(ev->len, 0);
+}
+
 TEST(options_of_other_levels)
 {
     int s = SYS(socket(AF_INET, SOCK_STREAM, 0)), v;
