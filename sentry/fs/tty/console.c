@@ -188,11 +188,15 @@ void console_input_room(struct tty *t)
 
 int tty_console_attach(struct tty *t, int in_fd, int out_fd)
 {
-    t->in_watch = hostfd_watch(in_fd, host_input, t);
+    // One of its own: the other is closed while the last output is still being written.
+    if (out_fd < 0 || out_fd == in_fd)
+        out_fd = host_fcntl(in_fd, F_DUPFD_CLOEXEC, 3);
+    t->in_watch = out_fd < 0 ? 0 : hostfd_watch(in_fd, host_input, t);
     if (!t->in_watch) {
         host_close(in_fd);
-        host_close(out_fd);
-        return -ENOMEM;
+        if (out_fd >= 0)
+            host_close(out_fd);
+        return out_fd < 0 ? out_fd : -ENOMEM;
     }
     int r = writer_start(t, out_fd);
     if (r) {
@@ -208,15 +212,11 @@ int tty_console_attach(struct tty *t, int in_fd, int out_fd)
 int tty_console_new(int in_fd, int out_fd, u16 rows, u16 columns, struct tty **ret)
 {
     struct tty *t = tty_new(TTY_CONSOLE);
-    if (out_fd < 0)
-        out_fd = host_fcntl(in_fd, F_DUPFD_CLOEXEC, 3);
-    if (!t || out_fd < 0) {
+    if (!t) {
         host_close(in_fd);
-        if (out_fd >= 0)
+        if (out_fd >= 0 && out_fd != in_fd)
             host_close(out_fd);
-        if (t)
-            tty_unref(t);
-        return t ? out_fd : -ENOMEM;
+        return -ENOMEM;
     }
     t->t.c_iflag |= IUTF8;
     t->size = t->host_size = (struct tty_winsize){.rows = rows, .columns = columns};

@@ -17,7 +17,7 @@ extern const struct file_ops tty_file_ops, ptmx_file_ops;
 // ---- consoles ----
 
 // Makes a console terminal on host descriptors (owned from then on, on failure too): raw bytes are read from `in_fd`
-// and written to `out_fd` (they may be duplicates of one terminal; -1: the other one is duplicated). One reference.
+// and written to `out_fd` (they may be duplicates of one terminal; -1 or the same: it is duplicated). One reference.
 // -ENOMEM, -EAGAIN.
 int tty_console_new(int in_fd, int out_fd, u16 rows, u16 columns, struct tty **ret) must_check;
 
