@@ -38,8 +38,8 @@ static int place(int from, int to)
     return dup2(from, to) < 0 ? -errno : 0;
 }
 
-// A mount namespace of the proxy's own that has nothing but the container's root, with the /proc of the sandbox that it is in
-// now: clients who join it by the proxy's pid copy files there. A host that does not allow it goes without. The
+// A mount namespace of the proxy's own that has nothing but the container's root, with the /proc of the sandbox that it
+// is in now: clients who join it by the proxy's pid copy files there. A host that does not allow it goes without. The
 // container's links are not to be trusted.
 static void show_root(const struct proxy *p, int host_mounts)
 {
@@ -48,7 +48,8 @@ static void show_root(const struct proxy *p, int host_mounts)
         .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH,
     };
     int proc = (int)syscall(SYS_open_tree, AT_FDCWD, "/proc", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-    if (setns(host_mounts, CLONE_NEWNS) < 0 || unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+    if (setns(host_mounts, CLONE_NEWNS) < 0 || unshare(CLONE_NEWNS) < 0 ||
+        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
         syscall(SYS_move_mount, p->view_fd, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0 ||
         fchdir(p->view_fd) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 ||
         umount2(".", MNT_DETACH) < 0)

@@ -309,7 +309,8 @@ int setup_start_gofer(struct sandbox *s, struct setup *u, struct error *e)
     struct launch l = {
         .name = "bailey-gofer", .id = u->config->id, .exec_fd = u->gofer_exec, .boot_fd = boot_fd,
         .view_fd = -1, .keep = fds, .keep_count = count,
-        .attach = u->attach, .attach_count = u->attach_count, .proc_fds = true, .die_with_parent = u->config->foreground,
+        .attach = u->attach, .attach_count = u->attach_count, .proc_fds = true,
+        .die_with_parent = u->config->foreground,
         .controlling_tty = -1, .caps = setup_file_caps, .cgroup = &s->cgroup,
         .proc_net_fd = -1, .sys_net_fd = -1,
         .uid_maps = u->config->spec->uid_maps, .uid_map_count = u->config->spec->uid_map_count,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The processes of a container, and which of them are execs.
 //
-// With runc the number that Start has told is that of the process itself. With bailey it is that of a proxy, whose end is
-// that of the process, while `ps` names the host processes that run the guests' code. The proxy's command line says which
-// of the container's processes it stands for, and the table of `ps` where that one runs.
+// With runc the number that Start has told is that of the process itself. With bailey it is that of a proxy, whose end
+// is that of the process, while `ps` names the host processes that run the guests' code. The proxy's command line says
+// which of the container's processes it stands for, and the table of `ps` where that one runs.
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>

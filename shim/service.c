@@ -256,7 +256,7 @@ static void kill_exec(struct call *call, struct process *p, int signal_number)
         if (op)
             op->signal_number = signal_number;
         op_submit(op);
-    } else if (kill(p->pid, signal_number) < 0) { // its number is its own until it is reaped, which only this thread does
+    } else if (kill(p->pid, signal_number) < 0) { // its own number until it is reaped, which only this thread does
         call_fail(call, RPC_UNKNOWN, "exec kill error: %s", strerrordesc_np(errno));
     } else {
         reply_empty(call);

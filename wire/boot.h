@@ -64,8 +64,8 @@ enum boot_mount_kind {
 #define BOOT_TRAIT_FILE 4u      // the source is not a directory: the mount point is a file
 #define BOOT_TRAIT_MAKE_POINT 8u // the mount point may have to be made first (always harmless)
 #define BOOT_TRAIT_COPY_UP 16u   // a tmpfs that begins with what the directory below it holds
-#define BOOT_TRAIT_FOLLOWS 32u   // what the host mounts below it later appears: not detached, but attached in the namespace
-                                 // of the sentry or gofer, as a slave
+#define BOOT_TRAIT_FOLLOWS 32u   // what the host mounts below it later appears: not detached, but attached in the
+                                 // namespace of the sentry or gofer, as a slave
 #define BOOT_TRAIT_READONLY_TOP 64u // read-only itself, as the host's kernel enforces; mounts below it may be writable
 #define BOOT_TRAITS_ALL 127u
 

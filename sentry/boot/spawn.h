@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Processes and containers that bailey asks a running sandbox for (CONTROL_EXEC, CONTROL_CREATE, CONTROL_SEED), and waiting for
-// ends. What a process needs is opened and loaded by the thread that will run it, so that the control thread never
-// waits for files.
+// Processes and containers that bailey asks a running sandbox for (CONTROL_EXEC, CONTROL_CREATE, CONTROL_SEED), and
+// waiting for ends. What a process needs is opened and loaded by the thread that will run it, so that the control
+// thread never waits for files.
 #ifndef BAILEY_SENTRY_BOOT_SPAWN_H
 #define BAILEY_SENTRY_BOOT_SPAWN_H
 

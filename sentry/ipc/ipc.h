@@ -144,7 +144,8 @@ long msg_receive(struct ipc_ns *ns, s32 id, u64 size, s64 type, u32 flags,
 
 // ---- all three ----------------------------------------------------------------------------------
 
-// IPC_STAT by id, *_STAT by index (or by an id, for its index): the id (0 for IPC_STAT). `any`: whoever may not read it, too.
+// IPC_STAT by id, *_STAT by index (or by an id, for its index): the id (0 for IPC_STAT). `any`: whoever may not read
+// it, too.
 long shm_get_stat(struct ipc_ns *ns, s32 id, bool by_index, bool any,
                   struct shm_stat *ret) must_check;
 long sem_get_stat(struct ipc_ns *ns, s32 id, bool by_index, bool any,

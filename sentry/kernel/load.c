@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Load averages, without a timer that would wake an idle sandbox: each time they are asked for, the time that has passed
-// since then counts with the CPUs that the container has used in it on average.
+// Load averages, without a timer that would wake an idle sandbox: each time they are asked for, the time that has
+// passed since then counts with the CPUs that the container has used in it on average.
 #include "sentry/kernel/container.h"
 
 #define PERIOD_NS (5 * (s64)NSEC_PER_SEC) // the averages change in steps of 5 s

@@ -50,8 +50,8 @@ void seccomp_exit(struct task *t); // it runs no more: no lock held
 // For /proc/PID/status: SECCOMP_MODE_*, and how many filters.
 void seccomp_get_info(struct task *t, u32 *ret_mode, u32 *ret_filters);
 
-// The current task, which has filters, asks for system call `nr`. REFUSED: *ret is the result; a signal may be forced on
-// the task, or its end begun. AGAIN: so, and *ret is -ERESTARTSYS. A tracer may have changed the call in task->regs.
+// The current task, which has filters, asks for system call `nr`. REFUSED: *ret is the result; a signal may be forced
+// on the task, or its end begun. AGAIN: so, and *ret is -ERESTARTSYS. A tracer may have changed the call in task->regs.
 enum seccomp_verdict { SECCOMP_REFUSED, SECCOMP_ALLOWED, SECCOMP_AGAIN };
 enum seccomp_verdict seccomp_enter(struct task *t, u32 nr, long *ret) must_check;
 

@@ -225,8 +225,8 @@ int mm_msync(struct mm *mm, u64 addr, u64 size, u32 flags)
     return err;
 }
 
-// Whether the pages from `addr` on, up to `count`, are there, and in memory files that are no other mapping's. Returns how
-// many it is told of, all of one kind.
+// Whether the pages from `addr` on, up to `count`, are there, and in memory files that are no other mapping's. Returns
+// how many it is told of, all of one kind.
 static u64 residency(struct mm *mm, struct vma *v, u64 addr, u64 count, bool *ret_data, bool *ret_own)
 {
     struct extent *e = v->flags & MM_VMA_SHARED ? NULL : extent_find(mm, addr);

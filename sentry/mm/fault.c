@@ -305,9 +305,10 @@ int mm_resolve(struct mm *mm, u64 addr, u32 access, bool force, struct mm_span *
     return 0;
 }
 
-// The trees allow the access and the page is there, yet the stub faulted: map it again. Give up when that does not help:
-// at the same address of the same address space again and again, though nothing has changed there meanwhile. (Another
-// thread of the host's looked at other guests' faults before, and rights may be taken and given back for ever.)
+// The trees allow the access and the page is there, yet the stub faulted: map it again. Give up when that does not
+// help: at the same address of the same address space again and again, though nothing has changed there meanwhile.
+// (Another thread of the host's looked at other guests' faults before, and rights may be taken and given back for
+// ever.)
 static int map_again(struct mm *mm, struct vma *v, u64 addr)
 {
     static __thread struct {

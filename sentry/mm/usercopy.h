@@ -28,8 +28,8 @@ u64 zero_out_partial(struct uaddr dst, u64 size) must_check;
 // among the first `max` bytes.
 long copy_in_string(char *dst, u64 max, struct uaddr src) must_check;
 
-// A structure that may grow (copy_struct_from_user of clone3(2) and the like): `size` bytes of the guest's to dst[known],
-// the rest zeroed. What dst has no room for must be zero: -E2BIG, as beyond a page.
+// A structure that may grow (copy_struct_from_user of clone3(2) and the like): `size` bytes of the guest's to
+// dst[known], the rest zeroed. What dst has no room for must be zero: -E2BIG, as beyond a page.
 int copy_in_growing(void *dst, u64 known, struct uaddr src, u64 size) must_check;
 
 static inline must_check int get_u32(u32 *ret, struct uaddr a)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // AF_PACKET (packet(7)) by packet sockets of the host in the sandbox's network namespace (hostsock.h), for who has
 // CAP_NET_RAW. Programs of SO_ATTACH_FILTER run in the sentry, on what the host has received; the host is given none. A
-// ring (PACKET_RX_RING, version 2) is a memory file of the sentry's: packets go into it when somebody asks whether there
-// are any, since who uses a ring waits by poll(2). Transmission rings, fanout and version 3 are not there.
+// ring (PACKET_RX_RING, version 2) is a memory file of the sentry's: packets go into it when somebody asks whether
+// there are any, since who uses a ring waits by poll(2). Transmission rings, fanout and version 3 are not there.
 //
 // Hostile input: programs (packet_filter.h), the ring's geometry, and what the guest writes into the ring, of which
 // only the word that says whose a frame is is ever read.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Classic BPF over packets (socket filters: the kernel's documentation, networking/filter). What is accepted always ends,
-// since jumps go forward only, and every load is checked against the packet.
+// Classic BPF over packets (socket filters: the kernel's documentation, networking/filter). What is accepted always
+// ends, since jumps go forward only, and every load is checked against the packet.
 #ifndef BAILEY_SENTRY_SOCKET_PACKET_FILTER_H
 #define BAILEY_SENTRY_SOCKET_PACKET_FILTER_H
 

@@ -42,7 +42,8 @@ S(37, alarm, FULL, "", UINT)
 S(38, setitimer, FULL, "", INT, PTR, OUT)
 S(39, getpid, FULL, "")
 S(40, sendfile, FULL, "", FD, FD, PTR, SIZE)
-S(41, socket, PARTIAL, "AF_UNIX, AF_INET, AF_INET6; AF_PACKET: no transmission rings; AF_NETLINK: routes, sock_diag, silent uevents",
+S(41, socket, PARTIAL,
+  "AF_UNIX, AF_INET, AF_INET6; AF_PACKET: no transmission rings; AF_NETLINK: routes, sock_diag, silent uevents",
   DOMAIN, SOCKTYPE, INT)
 S(42, connect, FULL, "", FD, SOCKADDR, SIZE)
 S(43, accept, FULL, "", FD, OUT, OUT)
@@ -344,7 +345,8 @@ S(427, io_uring_register, FULL, "", HEX, HEX, HEX, HEX, HEX, HEX)
 S(428, open_tree, FULL, "", DIRFD, STR, HEX)
 S(429, move_mount, PARTIAL, "not MOVE_MOUNT_BENEATH", DIRFD, STR, DIRFD, STR, HEX)
 S(430, fsopen, FULL, "", STR, HEX)
-S(431, fsconfig, PARTIAL, "flags and strings; parameters that are files or blobs are unknown to all types", FD, UINT, STR, HEX, INT)
+S(431, fsconfig, PARTIAL, "flags and strings; parameters that are files or blobs are unknown to all types",
+  FD, UINT, STR, HEX, INT)
 S(432, fsmount, FULL, "", FD, HEX, HEX)
 S(433, fspick, FULL, "", DIRFD, STR, HEX)
 S(434, pidfd_open, FULL, "", PID, HEX)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Linux's own asynchronous I/O (io_setup(2), io_submit(2) ...), done at once: a request is complete when io_submit
-// returns, and its event waits to be fetched. A context belongs to the process, which loses it by execve(2); its number is
-// the address of a page of the guest's, since C libraries look there for a ring of events and, finding none, ask.
+// returns, and its event waits to be fetched. A context belongs to the process, which loses it by execve(2); its number
+// is the address of a page of the guest's, since C libraries look there for a ring of events and, finding none, ask.
 //
 // Lock order: the table's lock is RANK_FILE; files are read and written without it.
 #include <linux/aio_abi.h>

@@ -214,8 +214,9 @@ static bool may_limit(struct task *t, struct task *o)
     if (o->process == t->process)
         return true;
     const struct cred *m = t->cred, *c = task_get_cred(o);
-    bool ok = cred_capable_in(m, c->user_ns, CAP_SYS_RESOURCE_) || (m->uid == c->euid && m->uid == c->suid && m->uid == c->uid && m->gid == c->egid &&
-              m->gid == c->sgid && m->gid == c->gid);
+    bool ok = cred_capable_in(m, c->user_ns, CAP_SYS_RESOURCE_) ||
+              (m->uid == c->euid && m->uid == c->suid && m->uid == c->uid && m->gid == c->egid &&
+               m->gid == c->sgid && m->gid == c->gid);
     cred_unref(c);
     return ok;
 }

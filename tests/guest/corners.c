@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Corners of calls whose main road other programs test: what the man pages say of odd arguments, and of who is named how.
+// Corners of calls whose main road other programs test: what the man pages say of odd arguments, and of who is named
+// how.
 #include "t.h"
 
 #include <linux/mempolicy.h>

@@ -575,8 +575,8 @@ TEST(threads_map_and_unmap)
         pthread_join(th[i], NULL);
 }
 
-// One thread takes away and gives back the right to write to a page, as garbage collectors do; the other writes there, and
-// tries again when it may not.
+// One thread takes away and gives back the right to write to a page, as garbage collectors do; the other writes there,
+// and tries again when it may not.
 static volatile int toggles;
 
 static void again(int sig)

@@ -26,6 +26,11 @@
 
 struct gofer_node;
 
+// A host device below a mount's root's own, and what it is here.
+struct gofer_dev {
+    u64 host, here;
+};
+
 // super->priv.
 struct gofer_super {
     struct super *sb;
@@ -38,9 +43,7 @@ struct gofer_super {
     u64 root_mnt; // the host's number of the root's mount
     u32 link;     // side handle of struct gofer_link (super.c)
     u64 root_dev; // host device of the root
-    struct gofer_dev { // other host devices below it, and what they are here
-        u64 host, here;
-    } *devs; // guarded by table_lock, as is dev_count
+    struct gofer_dev *devs; // guarded by table_lock, as is dev_count
     u32 dev_count;
     struct rwlock names;
     u32 names_seq; // counts changes of any node's name, guarded by names

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// /proc/sysvipc, the limits of System V IPC in /proc/sys/kernel and those of POSIX message queues in /proc/sys/fs: of the
-// reader's IPC namespace.
+// /proc/sysvipc, the limits of System V IPC in /proc/sys/kernel and those of POSIX message queues in /proc/sys/fs: of
+// the reader's IPC namespace.
 #include <stdlib.h>
 
 #include "sentry/fs/mqueue/mqueue.h"
