@@ -297,6 +297,8 @@ void task_exit(struct task *t)
 
     if (__atomic_load_n(&p->thread_count, __ATOMIC_RELAXED) == 1) {
         posix_timers_exit(p);
+        if (aio_process_end) // before anybody is told of the end
+            aio_process_end(p);
         session_leader_exit(p);
     }
     sem_undo_leave(t->sem_undo);
