@@ -310,7 +310,7 @@ void inode_touch_atime(struct file *f)
         (flags & (MOUNT_NOATIME | MOUNT_READONLY)) || (i->sb->flags & SUPER_READONLY) ||
         ((flags & MOUNT_NODIRATIME) && inode_is_dir(i)))
         return;
-    s64 now = vfs_now(), old = i->atime;
+    s64 now = vfs_now(), old = __atomic_load_n(&i->atime, __ATOMIC_RELAXED);
     // relatime: only what says something new, or once a day.
     if (!(flags & MOUNT_STRICTATIME) && old > i->mtime && old > i->ctime &&
         now - old < 86400 * NSEC_PER_SEC)

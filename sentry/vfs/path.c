@@ -211,7 +211,7 @@ static void fill(const struct inode *i, struct kstat *s)
         .uid = i->uid,
         .gid = i->gid,
         .block_size = i->sb->block_size,
-        .atime = i->atime,
+        .atime = __atomic_load_n(&i->atime, __ATOMIC_RELAXED),
         .mtime = i->mtime,
         .ctime = i->ctime,
         .btime = i->btime,
