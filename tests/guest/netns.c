@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // network_namespaces(7): a new one has a loopback interface, which is down, and nothing else.
-#include "t.h"
+#include "userns.h"
 
 #include <arpa/inet.h>
 #include <linux/netlink.h>
@@ -8,16 +8,10 @@
 #include <net/if.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <sched.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-
-static void as_child(void (*fn)(void *), void *arg)
-{
-    t_join(t_fork(fn, arg));
-}
 
 static struct sockaddr_in at(const char *ip, int port)
 {

@@ -1,21 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // pid_namespaces(7): numbers by level, init, orphans, signals, /proc.
-#include "t.h"
+#include "userns.h"
 
-#include <sched.h>
 #include <linux/sched.h>
-#include <sys/prctl.h>
 #include <poll.h>
 
 // A child in a namespace of its own, as fork(2).
 static pid_t fork_into(int flags)
 {
     return (pid_t)SYS(syscall(SYS_clone, flags | SIGCHLD, 0, 0, 0, 0));
-}
-
-static void as_child(void (*fn)(void *), void *arg)
-{
-    t_join(t_fork(fn, arg));
 }
 
 TEST(the_first_is_one)
