@@ -491,7 +491,7 @@ bool ldisc_has_room(const struct tty *t)
     // While no line is complete, nobody can make room by reading: what does not fit is dropped.
     if (tty_is_canonical(t) && tty_load(&t->in_canon) == tty_load(&t->in_tail))
         return true;
-    return char_room(t, 1 + has_iflag(t, PARMRK));
+    return char_room(t, tty_marks_errors(t) ? 2 : 1);
 }
 
 // ---- readers ----------------------------------------------------------------------------------------
@@ -569,8 +569,9 @@ void ldisc_flush_output(struct tty *t)
 
 static void publish_mode(struct tty *t)
 {
-    tty_store(&t->mode, (t->t.c_lflag & ICANON) | (u32)t->t.c_cc[VMIN] << 16 |
-                            (u32)t->t.c_cc[VTIME] << 24);
+    _Static_assert(!(ICANON & PARMRK), "places of their own");
+    tty_store(&t->mode, (t->t.c_lflag & ICANON) | (t->t.c_iflag & PARMRK) |
+                            (u32)t->t.c_cc[VMIN] << 16 | (u32)t->t.c_cc[VTIME] << 24);
 }
 
 void ldisc_settings_changed(struct tty *t, const struct termios2 *old)

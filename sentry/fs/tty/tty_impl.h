@@ -29,7 +29,8 @@ struct tty {
     struct waitq master_queue; // of the master's, and of console drains
     // Guarded by lock; words are read without it by the readiness functions.
     struct termios2 t;
-    u32 mode; // what of `t` is looked at without the lock (atomic): ICANON at its place, VMIN << 16, VTIME << 24
+    // What of `t` is looked at without the lock (atomic): ICANON and PARMRK at their places, VMIN << 16, VTIME << 24.
+    u32 mode;
     struct tty_winsize size;
     struct tty_winsize host_size; // consoles: as last taken from the host
     s32 session, pgrp;
@@ -78,6 +79,11 @@ static inline void tty_store(u32 *v, u32 n)
 static inline bool tty_is_canonical(const struct tty *t)
 {
     return tty_load(&t->mode) & ICANON;
+}
+
+static inline bool tty_marks_errors(const struct tty *t)
+{
+    return tty_load(&t->mode) & PARMRK;
 }
 
 static inline u8 tty_vmin(const struct tty *t)
