@@ -103,7 +103,8 @@ TEST(slave_and_shared_passes_on)
     CHECK(!is_mounted("b/x") && !is_mounted("c/x"));
 }
 
-TEST(private_gets_nothing)
+// A shared mount, a, with a directory x, and its twin, b.
+static void setup_twins(void)
 {
     setup();
     make_dirs("a b");
@@ -111,6 +112,11 @@ TEST(private_gets_nothing)
     set_type("a", MS_SHARED);
     make_dirs("a/x");
     bind_to("a", "b", 0);
+}
+
+TEST(private_gets_nothing)
+{
+    setup_twins();
     set_type("b", MS_PRIVATE);
     tmpfs_at("a/x");
     CHECK(!is_mounted("b/x"));
@@ -224,12 +230,7 @@ TEST(move_errors)
 
 TEST(tucked_beneath)
 {
-    setup();
-    make_dirs("a b");
-    tmpfs_at("a");
-    set_type("a", MS_SHARED);
-    make_dirs("a/x");
-    bind_to("a", "b", 0);
+    setup_twins();
     set_type("b", MS_SLAVE);
     tmpfs_at("b/x");
     t_write_file("b/x/mine", "");
@@ -244,12 +245,7 @@ TEST(tucked_beneath)
 
 TEST(tucked_one_goes_first)
 {
-    setup();
-    make_dirs("a b");
-    tmpfs_at("a");
-    set_type("a", MS_SHARED);
-    make_dirs("a/x");
-    bind_to("a", "b", 0);
+    setup_twins();
     set_type("b", MS_SLAVE);
     tmpfs_at("b/x");
     t_write_file("b/x/mine", "");
@@ -262,12 +258,7 @@ TEST(tucked_one_goes_first)
 
 TEST(busy_elsewhere)
 {
-    setup();
-    make_dirs("a b");
-    tmpfs_at("a");
-    set_type("a", MS_SHARED);
-    make_dirs("a/x");
-    bind_to("a", "b", 0);
+    setup_twins();
     tmpfs_at("a/x");
     int fd = SYS(open("b/x", O_RDONLY));
     CHECK_ERR(umount("a/x"), EBUSY);
@@ -278,12 +269,7 @@ TEST(busy_elsewhere)
 
 TEST(child_of_a_twin_keeps_it)
 {
-    setup();
-    make_dirs("a b");
-    tmpfs_at("a");
-    set_type("a", MS_SHARED);
-    make_dirs("a/x");
-    bind_to("a", "b", 0);
+    setup_twins();
     set_type("b", MS_SLAVE);
     tmpfs_at("a/x");
     make_dirs("a/x/sub");
