@@ -18,13 +18,8 @@
 static bool read_own(int *ret)
 {
     char text[16];
-    int fd = open(OWN_SCORE, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-    if (fd >= 0)
-        close(fd);
-    if (n <= 0)
+    if (!setting_read(AT_FDCWD, OWN_SCORE, text, sizeof(text)))
         return false;
-    text[n] = 0;
     *ret = atoi(text);
     return true;
 }
@@ -63,21 +58,11 @@ void oom_score_settle(struct oom_score *o, pid_t child)
     o->changed = false;
 }
 
-static int read_at(int dir, const char *name, char *text, size_t size)
-{
-    int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, size - 1);
-    if (fd >= 0)
-        close(fd);
-    text[n > 0 ? n : 0] = 0;
-    return n > 0 ? 0 : -ESRCH;
-}
-
 // Some line of /proc/PID/cgroup ends in the group's path.
 static bool is_in_group(int dir, const struct cgroup *c)
 {
     char text[8192], *save;
-    if (read_at(dir, "cgroup", text, sizeof(text)) < 0)
+    if (!setting_read(dir, "cgroup", text, sizeof(text)))
         return false;
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         const char *path = strchr(line, '/');

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "runtime/client.h"
+#include "runtime/setting.h"
 #include "runtime/text.h"
 
 #define PROCESSES_MAX 65536
@@ -68,13 +69,8 @@ static u32 namespace_pids(const char *pid, s32 ret[LEVELS_MAX])
 {
     char path[64], text[4096];
     snprintf(path, sizeof(path), "/proc/%.20s/status", pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-    if (fd >= 0)
-        close(fd);
-    if (n <= 0)
+    if (!setting_read(AT_FDCWD, path, text, sizeof(text)))
         return 0;
-    text[n] = 0;
     char *p = strstr(text, "\nNSpid:"), *end;
     u32 count = 0;
     if (!p)

@@ -12,6 +12,7 @@
 
 #include "metrics.pb-c.h"
 #include "shim/log.h"
+#include "shim/small_file.h"
 
 enum { MEMORY,
        CPU,
@@ -30,12 +31,7 @@ static bool read_text(const char *dir, const char *name, char *text, size_t size
     char path[4096];
     if (!dir || (size_t)snprintf(path, sizeof(path), "%s/%s", dir, name) >= sizeof(path))
         return false;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, size - 1);
-    if (fd >= 0)
-        close(fd);
-    text[n > 0 ? n : 0] = 0;
-    return n > 0;
+    return small_file_read(path, text, size) > 0;
 }
 
 // A file with one number; "max" is the greatest.

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Operations on a container that is there: signals, freezing, limits, checkpoints.
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "shim.pb-c.h"
 #include "shim/events.h"
 #include "shim/log.h"
 #include "shim/operations.h"
+#include "shim/small_file.h"
 
 #define KILL_TRIES 6 // 10, 20, 40 ... ms apart
 
@@ -38,13 +37,8 @@ static bool is_alive(pid_t pid)
 {
     char path[32], text[256], *end;
     snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-    if (fd >= 0)
-        close(fd);
-    if (n <= 0)
+    if (!small_file_read(path, text, sizeof(text)))
         return false;
-    text[n] = 0;
     end = strrchr(text, ')');
     return end && end[1] && end[2] != 'Z' && end[2] != 'X';
 }

@@ -4,14 +4,13 @@
 // With runc the number that Start has told is that of the process itself. With bailey it is that of a proxy, whose end
 // is that of the process, while `ps` names the host processes that run the guests' code. The proxy's command line says
 // which of the container's processes it stands for, and the table of `ps` where that one runs.
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "shim.pb-c.h"
 #include "shim/operations.h"
+#include "shim/small_file.h"
 
 #define PROXY "bailey-proxy"
 
@@ -19,13 +18,9 @@ pid_t proxy_guest(pid_t pid)
 {
     char path[32], text[1024];
     snprintf(path, sizeof(path), "/proc/%d/cmdline", (int)pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-    if (fd >= 0)
-        close(fd);
-    if (n <= 0)
+    size_t n = small_file_read(path, text, sizeof(text));
+    if (!n)
         return 0;
-    text[n] = 0;
     const char *id = text + strlen(text) + 1; // bailey-proxy CONTAINER PID REQUEST
     const char *number = id < text + n ? id + strlen(id) + 1 : text + n;
     return strcmp(text, PROXY) == 0 && number < text + n ? (pid_t)strtol(number, NULL, 10) : 0;
